@@ -1,0 +1,1 @@
+"""Agreement on the order of blocks: pure state machines that do no I/O of their own."""
