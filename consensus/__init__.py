@@ -1,1 +1,1 @@
-"""Agreement on the order of blocks: pure state machines that do no I/O of their own."""
+"""Orders blocks among validators; pure: no clock, no randomness, no I/O."""

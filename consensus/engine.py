@@ -1,0 +1,275 @@
+"""The contract between an ordering engine and its host: events go in, effects come out, nothing else.
+
+The engine is a deterministic machine. The host steps it with one event at a time and carries the returned effects
+out **in order**. Its duties:
+
+1. ``Persist`` appends records to the vote log and syncs them. An effect with ``after`` set must not happen before
+   the persist of that token has returned: a promise that others have heard must survive a crash.
+2. ``Send`` and ``Broadcast`` may lose messages, never change them. The sender given to ``Received`` is the
+   authenticated identity of the transport.
+3. ``Draft`` asks the host, once it has work, to build a block on the last delivered one and to answer with
+   ``Drafted``. ``Check`` asks it to obtain all bodies, to judge the block against the parent's state, and to answer
+   with ``Checked``. ``Execute`` asks for the result of a prepared block, answered with ``Executed``. At most one of
+   each is outstanding; the engine drops answers about another block.
+4. ``Deliver`` commits the block: state, block, certificate, in one synced batch, before the next effect.
+5. ``CatchUp`` says that peers have certified blocks above ours. The host fetches, verifies, executes and commits
+   them by itself, then tells the engine with ``Advanced``.
+6. ``Halt`` means that this replica must not vote again in this process: the host serves and follows as an observer.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from storage.schema.block import Certificate, Header
+from storage.schema.validators import ValidatorSet
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A message arrived from an authenticated peer; its bytes are hostile."""
+
+    peer: str
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class TimerFired:
+    """The time that ``SetTimer`` asked for has come."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class WorkWaiting:
+    """Whether the host holds work that the primary should order; without work no timer runs."""
+
+    waiting: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Drafted:
+    """The block that ``Draft`` asked for. ``bodies`` is opaque to the engine and travels with the proposal."""
+
+    view: int
+    header: Header
+    leaves: tuple[bytes, ...]
+    bodies: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """The host's judgement of a proposed block: None if it is valid and all bodies are held, else why not."""
+
+    digest: bytes
+    refusal: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Executed:
+    """The digest of the result of executing a block on its parent's state."""
+
+    digest: bytes
+    result: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Advanced:
+    """The host has verified and committed blocks up to this one by catching up."""
+
+    header: Header
+    certificate: Certificate
+
+
+@dataclass(frozen=True, slots=True)
+class PeerConnected:
+    """A connection to a member stands (again), so that it can be told where we are."""
+
+    peer: str
+
+
+Event = Received | TimerFired | WorkWaiting | Drafted | Checked | Executed | Advanced | PeerConnected
+
+
+@dataclass(frozen=True, slots=True)
+class Persist:
+    """Append records to the vote log and sync. With ``bodies_of``, also the bodies of that block (by digest)."""
+
+    token: int
+    records: tuple[bytes, ...]
+    bodies_of: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Send a message to one member, once the persist ``after`` has returned."""
+
+    peer: str
+    data: bytes
+    after: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Broadcast:
+    """Send a message to every other validator, once the persist ``after`` has returned."""
+
+    data: bytes
+    after: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """This replica is primary and may propose: build a block at ``height`` as soon as there is work."""
+
+    view: int
+    height: int
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """Judge a proposed block. ``certified``: it carries a prepared certificate, which exempts it from the clock
+    and from nothing else. ``holders`` are members that are known to have its bodies."""
+
+    header: Header
+    leaves: tuple[bytes, ...]
+    bodies: bytes
+    certified: bool
+    holders: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Execute:
+    """Execute a block that was checked, on an overlay of its parent's state."""
+
+    header: Header
+    leaves: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Deliver:
+    """Commit a block that was executed: the certificate proves its order and its result."""
+
+    header: Header
+    leaves: tuple[bytes, ...]
+    certificate: Certificate
+    after: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SetTimer:
+    """Fire ``name`` at ``at_ms`` of the host's monotonic clock; a timer of the same name is replaced."""
+
+    name: str
+    at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class CancelTimer:
+    """Forget a timer."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class CatchUp:
+    """Peers hold certified blocks up to ``height``, which is above ours by more than the one in flight."""
+
+    height: int
+    peers: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ViewEntered:
+    """For status and logs: the view and its primary."""
+
+    view: int
+    primary: str
+
+
+@dataclass(frozen=True, slots=True)
+class Accuse:
+    """For the log: a member signed two different statements where one is allowed; both are given, signed."""
+
+    member: str
+    first: bytes
+    second: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Halt:
+    """This replica must not vote any more; ``reason`` is for the operator."""
+
+    reason: str
+
+
+Effect = (
+    Persist
+    | Send
+    | Broadcast
+    | Draft
+    | Check
+    | Execute
+    | Deliver
+    | SetTimer
+    | CancelTimer
+    | CatchUp
+    | ViewEntered
+    | Accuse
+    | Halt
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Recovered:
+    """What a replica finds on its disk when it starts: the last committed block, and its vote log's records."""
+
+    header: Header
+    certificate: Certificate | None
+    result: bytes
+    records: tuple[bytes, ...]
+
+
+class Signer(Protocol):
+    """Signs and checks votes; deterministic, handed in by the host."""
+
+    def sign(self, preimage: bytes) -> bytes:
+        """Sign with this replica's node key; 64 bytes."""
+        ...
+
+    def verify(self, position: int, preimage: bytes, signature: bytes) -> bool:
+        """Tell whether the validator at this position of the set signed the preimage."""
+        ...
+
+
+class Engine(Protocol):
+    """An ordering engine of one validator, or of an observer that only follows."""
+
+    def start(self, now_ms: int, recovered: Recovered) -> tuple[Effect, ...]:
+        """Take up where the disk says we were; called once, before any step."""
+        ...
+
+    def step(self, now_ms: int, event: Event) -> tuple[Effect, ...]:
+        """Take one event and return what the host must do, in order."""
+        ...
+
+    @property
+    def view(self) -> int:
+        """The view that this replica is in."""
+        ...
+
+    @property
+    def primary(self) -> str:
+        """The member that proposes in this view at the next height."""
+        ...
+
+    @property
+    def may_vote(self) -> bool:
+        """Whether this replica is past the wait of its start and has not halted."""
+        ...
+
+
+class EngineFactory(Protocol):
+    """How the runtime makes an engine."""
+
+    def __call__(self, name: str, chain_id: bytes, validators: ValidatorSet, signer: Signer) -> Engine:
+        """Make the engine of the member ``name``."""
+        ...

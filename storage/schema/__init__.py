@@ -1,0 +1,1 @@
+"""The ground: pure values and their exact bytes, which every other package may import."""

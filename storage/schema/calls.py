@@ -1,0 +1,151 @@
+"""The calls: each method's arguments, as a closed struct that never changes once version 1 is out.
+
+A new form of a call is a new name (``consent.grant/2``). What a call means and who may make it stands in
+``node/contracts``; here stands only what may be written, and how large.
+"""
+
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from storage.schema.codec import Bytes32, Form, MemberName, Uint, Value
+from storage.schema.events import Code
+
+ARGUMENTS_BYTES_MAX = 12 * 1024
+LIST_LENGTH_MAX = 64
+POINTER_BYTES_MAX = 1024
+PROVISION_DEPTH_MAX = 3
+
+Tag = Annotated[bytes, msgspec.Meta(min_length=16, max_length=16)]
+MemberRole = Annotated[str, msgspec.Meta(pattern=r"\A[a-z][a-z0-9-]{0,31}/[A-Za-z0-9][A-Za-z0-9-]{0,31}\Z")]
+_Few = msgspec.Meta(max_length=LIST_LENGTH_MAX)
+
+
+class Period(Value, frozen=True):
+    """A time, or a range of years, whose ends may be open; both ends belong to it."""
+
+    start: Uint | None
+    end: Uint | None
+
+
+class Provision(Value, frozen=True):
+    """One rule of a consent (FHIR R4 ``Consent.provision``); an empty list does not restrict.
+
+    Actors stand in three lists, and any of them matches: ``practitioners`` (DIDs), ``members``, and ``roles``
+    within a member (``north/physician``); no actor at all means everyone in the network (IHE PCF). ``period`` is
+    in seconds of block time, ``years`` the clinical year of a record, ``tags`` keyed labels of 16 bytes.
+    """
+
+    effect: Literal["permit", "deny"]
+    period: Period
+    practitioners: Annotated[tuple[Bytes32, ...], _Few]
+    members: Annotated[tuple[MemberName, ...], _Few]
+    roles: Annotated[tuple[MemberRole, ...], _Few]
+    actions: Annotated[tuple[Code, ...], _Few]
+    purposes: Annotated[tuple[Code, ...], _Few]
+    categories: Annotated[tuple[Code, ...], _Few]
+    tags: Annotated[tuple[Tag, ...], _Few]
+    records: Annotated[tuple[Bytes32, ...], _Few]
+    years: Period
+    provisions: Annotated[tuple["Provision", ...], _Few]
+
+
+class RegisterPatient(Value, frozen=True):
+    """``identity.register_patient``: the patient signs, then the sponsoring member's service key."""
+
+    sealing_key: Bytes32
+
+
+class EnrolPractitioner(Value, frozen=True):
+    """``identity.enrol_practitioner``: the practitioner signs, then the member's service key. Times in seconds."""
+
+    sealing_key: Bytes32
+    role: Code
+    valid_from_s: Uint
+    valid_until_s: Uint
+
+
+class RevokePractitioner(Value, frozen=True):
+    """``identity.revoke_practitioner``: the enrolling member's service key signs."""
+
+    practitioner: Bytes32
+
+
+class RegisterRecord(Value, frozen=True):
+    """``record.register``: the custodian's service key signs. ``year`` is the clinical year, 0 when unknown."""
+
+    patient: Bytes32
+    category: Code
+    tags: Annotated[tuple[Tag, ...], msgspec.Meta(max_length=16)]
+    year: Uint
+    commitment: Bytes32
+    pointer: Annotated[bytes, msgspec.Meta(min_length=1, max_length=POINTER_BYTES_MAX)]
+
+
+class Grant(Value, frozen=True):
+    """``consent.grant``: the patient signs. ``uses`` limits permits for each practitioner; None does not."""
+
+    provision: Provision
+    uses: Uint | None
+
+
+class Revoke(Value, frozen=True):
+    """``consent.revoke``: the patient signs."""
+
+    consent: Bytes32
+
+
+class Exclude(Value, frozen=True):
+    """``consent.exclude``: the patient signs. ``emergency``: also against emergency access."""
+
+    provision: Provision
+    emergency: bool
+
+
+class EndExclusion(Value, frozen=True):
+    """``consent.end_exclusion``: the patient signs."""
+
+    exclusion: Bytes32
+
+
+class RequestAccess(Value, frozen=True):
+    """``access.request``: the reader signs."""
+
+    record: Bytes32
+    purpose: Code
+
+
+class ServeAccess(Value, frozen=True):
+    """``access.served``: the custodian's service key signs, before it hands over any key."""
+
+    access: Bytes32
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """A call's name and form. Urgent calls stand first in a block, so that a primary cannot put its own before."""
+
+    name: str
+    form: Form[Any]
+    urgent: bool = False
+
+
+def _method(name: str, arguments: type[Value], *, urgent: bool = False) -> tuple[str, Method]:
+    return name, Method(name, Form(arguments, ARGUMENTS_BYTES_MAX), urgent)
+
+
+METHODS: dict[str, Method] = dict(
+    (
+        _method("identity.register_patient", RegisterPatient),
+        _method("identity.enrol_practitioner", EnrolPractitioner),
+        _method("identity.revoke_practitioner", RevokePractitioner, urgent=True),
+        _method("record.register", RegisterRecord),
+        _method("consent.grant", Grant),
+        _method("consent.revoke", Revoke, urgent=True),
+        _method("consent.exclude", Exclude, urgent=True),
+        _method("consent.end_exclusion", EndExclusion),
+        _method("access.request", RequestAccess),
+        _method("access.served", ServeAccess),
+    )
+)

@@ -1,0 +1,138 @@
+"""What an outcome says happened, one closed form for each kind; the trail is made of these.
+
+An event is an array whose first element names its kind. Identifiers are raw 32 bytes; a DID stands as the
+inception key it is made from. No event says which provision decided: that is shown to the patient only.
+"""
+
+from typing import Annotated
+
+import msgspec
+
+from storage.schema.codec import Bytes32, MemberName, Uint
+
+Code = Annotated[str, msgspec.Meta(pattern=r"\A[A-Za-z0-9][A-Za-z0-9-]{0,31}\Z")]
+Detail = Annotated[str, msgspec.Meta(max_length=256)]
+
+
+class _Event(msgspec.Struct, array_like=True, forbid_unknown_fields=True, frozen=True, gc=False):
+    """One thing that happened."""
+
+
+class PatientRegistered(_Event, frozen=True, tag="patient.registered"):
+    """A member sponsors a patient."""
+
+    patient: Bytes32
+    member: MemberName
+
+
+class PractitionerEnrolled(_Event, frozen=True, tag="practitioner.enrolled"):
+    """A member vouches for a practitioner, in a role, for a time (seconds since 1970)."""
+
+    practitioner: Bytes32
+    member: MemberName
+    role: Code
+    valid_from_s: Uint
+    valid_until_s: Uint
+
+
+class PractitionerRevoked(_Event, frozen=True, tag="practitioner.revoked"):
+    """The member no longer vouches for the practitioner."""
+
+    practitioner: Bytes32
+    member: MemberName
+
+
+class RecordRegistered(_Event, frozen=True, tag="record.registered"):
+    """A custodian holds a record of the patient."""
+
+    record: Bytes32
+    patient: Bytes32
+    custodian: MemberName
+    category: Code
+
+
+class ConsentGranted(_Event, frozen=True, tag="consent.granted"):
+    """The patient granted a consent."""
+
+    consent: Bytes32
+    patient: Bytes32
+
+
+class ConsentRevoked(_Event, frozen=True, tag="consent.revoked"):
+    """The patient ended a consent."""
+
+    consent: Bytes32
+    patient: Bytes32
+
+
+class ExclusionSet(_Event, frozen=True, tag="consent.excluded"):
+    """The patient shut something out, whatever is granted."""
+
+    exclusion: Bytes32
+    patient: Bytes32
+
+
+class ExclusionEnded(_Event, frozen=True, tag="consent.exclusion_ended"):
+    """The patient ended an exclusion."""
+
+    exclusion: Bytes32
+    patient: Bytes32
+
+
+class AccessPermitted(_Event, frozen=True, tag="access.permitted"):
+    """A read was permitted, until ``until_ms``; ``consent`` is absent when patients read their own record."""
+
+    access: Bytes32
+    record: Bytes32
+    patient: Bytes32
+    requester: Bytes32
+    member: MemberName
+    custodian: MemberName
+    purpose: Code
+    consent: Bytes32 | None
+    until_ms: Uint
+
+
+class AccessDenied(_Event, frozen=True, tag="access.denied"):
+    """A read was refused by consent."""
+
+    record: Bytes32
+    patient: Bytes32
+    requester: Bytes32
+    member: MemberName
+    purpose: Code
+
+
+class AccessServed(_Event, frozen=True, tag="access.served"):
+    """The custodian may hand the record's key over: from here on it counts as read."""
+
+    access: Bytes32
+    record: Bytes32
+    patient: Bytes32
+    requester: Bytes32
+    member: MemberName
+    custodian: MemberName
+    purpose: Code
+
+
+class Refused(_Event, frozen=True, tag="refused"):
+    """Why a call was refused: the argument at fault, where there is one, and the rule in words."""
+
+    field: Detail
+    detail: Detail
+
+
+Event = (
+    PatientRegistered
+    | PractitionerEnrolled
+    | PractitionerRevoked
+    | RecordRegistered
+    | ConsentGranted
+    | ConsentRevoked
+    | ExclusionSet
+    | ExclusionEnded
+    | AccessPermitted
+    | AccessDenied
+    | AccessServed
+    | Refused
+)
