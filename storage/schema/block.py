@@ -3,6 +3,7 @@
 import struct
 from collections.abc import Sequence
 from enum import IntEnum
+from itertools import pairwise
 from typing import Annotated, Literal
 
 import msgspec
@@ -137,7 +138,7 @@ def verify_certificate(
     signers = certificate.signers
     if len(signers) != len(certificate.signatures) or len(signers) < validators.quorum:
         raise CertificateError(f"{len(signers)} signers, a quorum is {validators.quorum}")
-    if any(a >= b for a, b in zip(signers, signers[1:], strict=False)) or signers[-1] >= len(validators.validators):
+    if any(a >= b for a, b in pairwise(signers)) or signers[-1] >= len(validators.validators):
         raise CertificateError("signers are not distinct members in ascending order")
     if (certificate.result != ZERO_DIGEST) != (vote_type is VoteType.COMMIT):
         raise CertificateError("a result stands in a COMMIT and nowhere else")

@@ -50,6 +50,18 @@ class Provision(Value, frozen=True):
     years: Period
     provisions: Annotated[tuple["Provision", ...], _Few]
 
+    def __post_init__(self) -> None:
+        """Refuse a tree of more than PROVISION_DEPTH_MAX levels, as it is built from its leaves upwards.
+
+        Without a limit of ours the decoder's recursion limit would decide, which differs from node to node.
+        """
+        if self.depth() > PROVISION_DEPTH_MAX:
+            raise ValueError(f"provisions nest at most {PROVISION_DEPTH_MAX} deep")
+
+    def depth(self) -> int:
+        """Return how many levels of provisions this one is the top of, itself counted."""
+        return 1 + max((child.depth() for child in self.provisions), default=0)
+
 
 class RegisterPatient(Value, frozen=True):
     """``identity.register_patient``: the patient signs, then the sponsoring member's service key."""

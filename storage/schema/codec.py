@@ -11,6 +11,7 @@ from typing import Annotated, Any, Generic, TypeVar
 import msgspec
 
 UINT_MAX = 2**63 - 1
+PLACE_LENGTH_MAX = 64
 
 Bytes16 = Annotated[bytes, msgspec.Meta(min_length=16, max_length=16)]
 Bytes32 = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
@@ -26,7 +27,8 @@ class DecodeError(ValueError):
     """Bytes from outside are not one canonical value of the type that was expected.
 
     Attributes:
-        code: stable refusal code, ``bytes.malformed`` or ``bytes.too_large``.
+        code: stable refusal code: ``bytes.malformed``, ``bytes.too_large``, ``id.malformed``, and of transactions
+            ``tx.version``, ``tx.method_unknown``, ``tx.signers``.
     """
 
     def __init__(self, code: str, detail: str) -> None:
@@ -62,13 +64,24 @@ class Form(Generic[T]):
             raise DecodeError("bytes.too_large", f"{len(data)} bytes, at most {self.size_bytes_max}")
         try:
             value: T = self._decode(data)
-        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-            # Types are closed, so nothing deeper than they are is ever accepted: whether deep nesting ends in
-            # a type error or at Python's recursion limit, the answer is the same refusal.
-            raise DecodeError("bytes.malformed", str(error) or "nested too deep") from None
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise DecodeError("bytes.malformed", _without_content(str(error))) from None
+        except RecursionError:
+            # Where the limit lies depends on the caller's stack. It decides nothing: every type is closed and of
+            # bounded depth, so what is too deep for this stack is refused on every other node as well.
+            raise DecodeError("bytes.malformed", "nested too deep") from None
         if _encode(value) != data:
             raise DecodeError("bytes.malformed", "not the canonical encoding of its value")
         return value
+
+
+def _without_content(message: str) -> str:
+    # Some messages of msgspec quote the value, which is the sender's: it may be secret, or made for a terminal.
+    # The place, "$[0][11]", may be as long as the sender made its nesting.
+    words, at, place = message.partition(" - at ")
+    if words.startswith("Invalid"):
+        words = "not one of the values allowed"
+    return "not UTF-8" if words.startswith("'utf-8'") else f"{words}{at}{place[:PLACE_LENGTH_MAX]}"
 
 
 def tagged_digest(tag: bytes, *parts: bytes) -> bytes:

@@ -21,11 +21,14 @@ from storage.schema.signatures import (
     is_sound_signing_key,
     verify_signature,
 )
+from storage.schema.transaction import ENVELOPE_BYTES_MAX
 from storage.schema.validators import VALIDATORS_MAX, Validator, ValidatorSet
 
 GENESIS_VERSION = 0
 GENESIS_BYTES_MAX = 1 << 20
 SCHEMA = "caretrace.genesis/1"
+
+Address = Annotated[str, msgspec.Meta(pattern=r"\A/[A-Za-z0-9._:%/-]{1,255}\Z")]
 
 
 class GenesisError(ValueError):
@@ -34,9 +37,26 @@ class GenesisError(ValueError):
     code = "genesis.invalid"
 
 
+PARAMETER_BOUNDS = {
+    "block_bytes_max": (ENVELOPE_BYTES_MAX, 8 << 20),
+    "block_tx_max": (1, 10_000),
+    "clock_ahead_ms_max": (1, 3_600_000),
+    "clock_behind_ms_max": (1, 3_600_000),
+    "consents_per_grantee_max": (1, 1_000),
+    "idle_block_s": (1, 86_400),
+    "payer_tx_per_block_max": (1, 10_000),
+    "permit_s": (1, 86_400),
+    "rotation_blocks": (0, 1_000_000),
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Parameters:
-    """The limits that every validator applies alike; all stand in genesis, by name."""
+    """The limits that every validator applies alike; all stand in genesis, by name (PARAMETER_BOUNDS).
+
+    Raises:
+        GenesisError: a value outside its bounds.
+    """
 
     block_bytes_max: int = 512 * 1024
     block_tx_max: int = 500
@@ -47,6 +67,13 @@ class Parameters:
     payer_tx_per_block_max: int = 500
     permit_s: int = 600
     rotation_blocks: int = 64
+
+    def __post_init__(self) -> None:
+        """Refuse values under which no network could work, or a node would have to hold too much."""
+        for name, value in self.pairs():
+            least, most = PARAMETER_BOUNDS[name]
+            if not least <= value <= most:
+                raise GenesisError(f"{name} must be between {least} and {most}")
 
     def pairs(self) -> tuple[tuple[str, int], ...]:
         """Return the parameters as genesis holds them, sorted by name."""
@@ -61,7 +88,7 @@ class Member(Value, frozen=True):
     node_key: Bytes32
     service_key: Bytes32
     encryption_key: Bytes32
-    addresses: Annotated[tuple[Annotated[str, msgspec.Meta(max_length=256)], ...], msgspec.Meta(max_length=8)]
+    addresses: Annotated[tuple[Address, ...], msgspec.Meta(max_length=8)]
     roles: Annotated[tuple[Literal["observer", "validator"], ...], msgspec.Meta(max_length=2)]
 
 
@@ -116,7 +143,7 @@ def check_body(body: bytes) -> Genesis:
     except DecodeError as error:
         raise GenesisError(f"the body is not canonical: {error}") from None
     if value.version != GENESIS_VERSION or value.sigrule != SIGNATURE_RULE:
-        raise GenesisError(f"version {value.version} with {value.sigrule} is not known here")
+        raise GenesisError(f"version {value.version} with {value.sigrule!r} is not known here")
     _check_members(value.members)
     validators = ValidatorSet(0, tuple(Validator(m.name, m.node_key) for m in value.members if "validator" in m.roles))
     if not validators.validators:

@@ -10,6 +10,7 @@ import msgspec
 
 from storage.merkle.log import HASH_BYTES, PATH_HASHES_MAX, ProofError, leaf_hash, root_from_path
 from storage.schema.block import (
+    BLOCK_VERSION,
     Certificate,
     CertificateError,
     Header,
@@ -86,6 +87,8 @@ def verify_receipt(data: bytes, genesis: Genesis) -> Proven:
 
 def _check_transaction(receipt: Receipt, transaction: Transaction, genesis: Genesis) -> None:
     header = receipt.header
+    if header.version != BLOCK_VERSION:
+        raise ReceiptError(f"block version {header.version} is not known here")
     if transaction.body.chain_id != genesis.chain_id or header.chain_id != genesis.chain_id:
         raise ReceiptError("it belongs to another network")
     transaction.verify_signatures()

@@ -11,6 +11,7 @@ def quorum(count: int) -> int:
 
     2f + 1 would fork at n = 5, 6, 8, 9: two such quorums need not share an honest member.
     """
+    assert count > 0, "of no validators none decide"
     return -(-2 * count // 3)
 
 
