@@ -1,0 +1,184 @@
+"""Reads folders of HL7 FHIR R4 Bundles: whose they are, and which records they hold under which category.
+
+People (Patient, Practitioner, Organization …) are not records; every other resource becomes one, in the coarse
+category that its type and its ``category`` codings name. What no category fits is a ``document``.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+BUNDLE_BYTES_MAX = 64 << 20
+PEOPLE_AND_PLACES = frozenset(
+    {"Patient", "Practitioner", "PractitionerRole", "Organization", "Location", "RelatedPerson", "Person", "Group"}
+)
+CATEGORY_OF_TYPE = {
+    "AllergyIntolerance": "allergy",
+    "Condition": "condition",
+    "Device": "device",
+    "DeviceUseStatement": "device",
+    "DocumentReference": "document",
+    "ImagingStudy": "imaging",
+    "Immunization": "immunization",
+    "Medication": "medication",
+    "MedicationAdministration": "medication",
+    "MedicationDispense": "medication",
+    "MedicationRequest": "medication",
+    "MedicationStatement": "medication",
+    "MolecularSequence": "genetics",
+    "Procedure": "procedure",
+}
+CATEGORY_OF_CODING = {
+    "laboratory": "laboratory",
+    "LAB": "laboratory",
+    "imaging": "imaging",
+    "RAD": "imaging",
+    "GE": "genetics",
+    "procedure": "procedure",
+    "vital-signs": "vital-signs",
+    "clinical-note": "note",
+}
+_DATES = ("effectiveDateTime", "issued", "recordedDate", "onsetDateTime", "authoredOn", "occurrenceDateTime", "date")
+
+
+class BundleError(Exception):
+    """A file or folder is not what was asked for: FHIR R4 Bundles with one patient each."""
+
+    code = "input.no_bundle"
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """One resource of a Bundle, as it will be sealed: the bytes are what a reader gets back."""
+
+    type: str
+    title: str
+    category: str
+    date: str | None
+    labels: tuple[str, ...]
+    content: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class PatientBundle:
+    """One patient's Bundle: the given name for a petname, the physician it names, and its records."""
+
+    path: Path
+    petname: str
+    physician: str | None
+    resources: tuple[Resource, ...]
+
+
+def read_folder(folder: Path) -> list[PatientBundle]:
+    """Read every Bundle of a folder, in the order of the files' names; other JSON files are passed over.
+
+    Raises:
+        BundleError: no folder, or no Bundle with a Patient in it.
+    """
+    if not folder.is_dir():
+        raise BundleError(f"{folder} is not a folder")
+    bundles = []
+    for path in sorted(folder.glob("*.json")):
+        try:
+            bundles.append(read_file(path))
+        except BundleError:
+            continue
+    if not bundles:
+        raise BundleError(f"{folder} holds no FHIR R4 Bundle with a Patient in it")
+    return bundles
+
+
+def read_file(path: Path) -> PatientBundle:
+    """Read one Bundle.
+
+    Raises:
+        BundleError: too large, not JSON, not a Bundle, or not of exactly one patient.
+    """
+    if path.stat().st_size > BUNDLE_BYTES_MAX:
+        raise BundleError(f"{path} is larger than {BUNDLE_BYTES_MAX} bytes")
+    try:
+        bundle = json.loads(path.read_bytes())
+    except (ValueError, RecursionError):
+        raise BundleError(f"{path} is not JSON") from None
+    if not isinstance(bundle, dict) or bundle.get("resourceType") != "Bundle":
+        raise BundleError(f"{path} is not a FHIR Bundle")
+    entries = bundle.get("entry")
+    entries = entries if isinstance(entries, list) else []
+    found = [entry.get("resource") for entry in entries if isinstance(entry, dict)]
+    resources = [resource for resource in found if isinstance(resource, dict)]
+    patients = [resource for resource in resources if resource.get("resourceType") == "Patient"]
+    if len(patients) != 1:
+        raise BundleError(f"{path} holds {len(patients)} patients; one Bundle is one patient's")
+    physicians = [resource for resource in resources if resource.get("resourceType") == "Practitioner"]
+    records = [resource for resource in resources if resource.get("resourceType") not in PEOPLE_AND_PLACES]
+    return PatientBundle(
+        path,
+        _petname(patients[0]) or path.stem.lower(),
+        _petname(physicians[0]) if physicians else None,
+        tuple(_resource(resource) for resource in records),
+    )
+
+
+def _petname(person: dict[str, Any]) -> str | None:
+    """The first given name in letters that a file may be called by."""
+    for name in _list(person.get("name")):
+        for given in _list(name.get("given")) if isinstance(name, dict) else []:
+            letters = "".join(letter for letter in str(given).lower() if "a" <= letter <= "z")
+            if letters:
+                return letters[:24]
+    return None
+
+
+def _resource(resource: dict[str, Any]) -> Resource:
+    return Resource(
+        type=str(resource.get("resourceType", "unknown")),
+        title=_title(resource),
+        category=category_of(resource),
+        date=_date(resource),
+        labels=_labels(resource),
+        content=json.dumps(resource, ensure_ascii=False, indent=1).encode(),
+    )
+
+
+def category_of(resource: dict[str, Any]) -> str:
+    """Return the coarse category of a resource: its codings first, then its type."""
+    for concept in _list(resource.get("category")):
+        for coding in _list(concept.get("coding")) if isinstance(concept, dict) else []:
+            category = CATEGORY_OF_CODING.get(str(coding.get("code"))) if isinstance(coding, dict) else None
+            if category is not None:
+                return category
+    return CATEGORY_OF_TYPE.get(str(resource.get("resourceType")), "document")
+
+
+def _title(resource: dict[str, Any]) -> str:
+    for field in ("code", "medicationCodeableConcept", "vaccineCode", "type"):
+        for concept in _list(resource.get(field)):
+            if not isinstance(concept, dict):
+                continue
+            codings = [coding for coding in _list(concept.get("coding")) if isinstance(coding, dict)]
+            text = concept.get("text") or next((c["display"] for c in codings if c.get("display")), None)
+            if text:
+                return str(text)[:60]
+    return str(resource.get("resourceType", "unknown"))
+
+
+def _date(resource: dict[str, Any]) -> str | None:
+    for field in _DATES:
+        value = resource.get(field)
+        if isinstance(value, str) and len(value) >= len("2024-01-01"):
+            return value[:10]
+    return None
+
+
+def _labels(resource: dict[str, Any]) -> tuple[str, ...]:
+    meta = resource.get("meta")
+    security = _list(meta.get("security")) if isinstance(meta, dict) else []
+    return tuple(str(coding["code"]) for coding in security if isinstance(coding, dict) and "code" in coding)
+
+
+def _list(value: Any) -> list[Any]:
+    """FHIR repeats most elements; a single one stands alone in some servers' output."""
+    if value is None:
+        return []
+    return value if isinstance(value, list) else [value]
