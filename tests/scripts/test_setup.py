@@ -1,5 +1,6 @@
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,7 @@ def clone(tmp_path: Path) -> Path:
 
 
 def setup(clone: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    path = f"{clone.parent / 'bin'}:{ROOT / '.venv' / 'bin'}:/usr/bin:/bin"
+    path = f"{clone.parent / 'bin'}:{Path(sys.executable).parent}:/usr/bin:/bin"
     return subprocess.run(
         ["bash", clone / "scripts" / "setup"],
         env={"PATH": path, "HOME": str(clone.parent), **environment},
@@ -59,7 +60,7 @@ def test_an_interpreter_that_does_not_run_is_refused_by_its_name(clone: Path) ->
 def test_an_environment_that_fits_is_left_as_it_is(clone: Path) -> None:
     environment = clone / ".venv"
     (environment / "bin").mkdir(parents=True)
-    (environment / "bin" / "python").symlink_to(ROOT / ".venv" / "bin" / "python")
+    (environment / "bin" / "python").symlink_to(sys.executable)
     stamp = environment / "caretrace-setup"
     stamp.write_text(wanted_stamp(clone))
 
@@ -71,7 +72,7 @@ def test_an_environment_that_fits_is_left_as_it_is(clone: Path) -> None:
 def test_an_environment_of_another_lock_is_not_used(clone: Path) -> None:
     environment = clone / ".venv"
     (environment / "bin").mkdir(parents=True)
-    (environment / "bin" / "python").symlink_to(ROOT / ".venv" / "bin" / "python")
+    (environment / "bin" / "python").symlink_to(sys.executable)
     (environment / "caretrace-setup").write_text(wanted_stamp(clone))
     with (clone / "requirements" / "dev.txt").open("a") as lock:
         lock.write("# another lock\n")
@@ -87,9 +88,8 @@ def wanted_stamp(clone: Path) -> str:
     text = (clone / "scripts" / "setup").read_text()
     start = text.index("wanted() {")
     function = text[start : text.index("\n}\n", start) + 2]
-    python = ROOT / ".venv" / "bin" / "python"
     script = f'root="$1"\n{function}\nwanted "$2"'
     done = subprocess.run(
-        ["bash", "-c", script, "bash", str(clone.resolve()), str(python)], capture_output=True, text=True, check=True
+        ["bash", "-c", script, "bash", str(clone.resolve()), sys.executable], capture_output=True, text=True, check=True
     )
     return done.stdout
