@@ -5,16 +5,21 @@ out **in order**. Its duties:
 
 1. ``Persist`` appends records to the vote log and syncs them. An effect with ``after`` set must not happen before
    the persist of that token has returned: a promise that others have heard must survive a crash.
-2. ``Send`` and ``Broadcast`` may lose messages, never change them. The sender given to ``Received`` is the
-   authenticated identity of the transport.
-3. ``Draft`` asks the host, once it has work, to build a block on the last delivered one and to answer with
+2. ``Truncate`` names the records that the log still needs. It may be put off and joined to the next ``Persist``; what
+   was spent may stand before them without harm. It must be atomic: after a crash the old log stands, or the new one.
+3. ``Send`` and ``Broadcast`` may lose messages, never change them. The sender given to ``Received`` is the
+   authenticated identity of the transport. ``Fault`` names a peer that broke the protocol, for the host to drop.
+4. ``Draft`` asks the host, once it has work, to build a block on the last delivered one and to answer with
    ``Drafted``. ``Check`` asks it to obtain all bodies, to judge the block against the parent's state, and to answer
-   with ``Checked``. ``Execute`` asks for the result of a prepared block, answered with ``Executed``. At most one of
-   each is outstanding; the engine drops answers about another block.
-4. ``Deliver`` commits the block: state, block, certificate, in one synced batch, before the next effect.
-5. ``CatchUp`` says that peers have certified blocks above ours. The host fetches, verifies, executes and commits
-   them by itself, then tells the engine with ``Advanced``.
-6. ``Halt`` means that this replica must not vote again in this process: the host serves and follows as an observer.
+   with ``Checked``. ``Execute`` asks for the result of a block that was checked, often before it is prepared, answered
+   with ``Executed``. A later one replaces what is outstanding of its kind; answers about another block are dropped.
+5. ``Deliver`` commits the block: state, block, certificate, in one synced batch, before the next effect. The host
+   skips a height that it has committed by catching up.
+6. ``CatchUp`` says that peers have certified blocks above ours; it comes again while that lasts. The host fetches,
+   verifies, executes and commits them by itself, then tells the engine with ``Advanced``.
+7. ``Halt`` means that this replica must not vote again in this process: the host serves and follows as an observer.
+
+An engine serves one epoch: when the validator set changes, the host makes another.
 """
 
 from dataclasses import dataclass
@@ -92,11 +97,22 @@ Event = Received | TimerFired | WorkWaiting | Drafted | Checked | Executed | Adv
 
 @dataclass(frozen=True, slots=True)
 class Persist:
-    """Append records to the vote log and sync. With ``bodies_of``, also the bodies of that block (by digest)."""
+    """Append records to the vote log and sync. With ``bodies_of``, also the bodies of the block of that digest.
+
+    Tokens ascend. Bodies kept so must serve a later ``Check`` of the block, after a restart too, until a block of its
+    height is committed.
+    """
 
     token: int
     records: tuple[bytes, ...]
     bodies_of: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Truncate:
+    """Everything in the vote log is spent but for these records, with which a shorter log may begin."""
+
+    records: tuple[bytes, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,8 +142,12 @@ class Draft:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """Judge a proposed block. ``certified``: it carries a prepared certificate, which exempts it from the clock
-    and from nothing else. ``holders`` are members that are known to have its bodies."""
+    """Judge a proposed block.
+
+    ``certified``: it carries a prepared certificate, which exempts it from the clock and from nothing else; a block
+    that was refused may be asked about again so. ``bodies`` is what the proposer gave to ``Drafted``, or empty.
+    ``holders`` are members that are likely to have the bodies, the likeliest first.
+    """
 
     header: Header
     leaves: tuple[bytes, ...]
@@ -138,7 +158,7 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Execute:
-    """Execute a block that was checked, on an overlay of its parent's state."""
+    """Execute a block that was checked, on an overlay of its parent's state; the newest overlay serves ``Deliver``."""
 
     header: Header
     leaves: tuple[bytes, ...]
@@ -186,6 +206,14 @@ class ViewEntered:
 
 
 @dataclass(frozen=True, slots=True)
+class Fault:
+    """A peer sent what no correct replica sends; ``reason`` is for the log and quotes nothing of it."""
+
+    peer: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Accuse:
     """For the log: a member signed two different statements where one is allowed; both are given, signed."""
 
@@ -203,6 +231,7 @@ class Halt:
 
 Effect = (
     Persist
+    | Truncate
     | Send
     | Broadcast
     | Draft
@@ -213,6 +242,7 @@ Effect = (
     | CancelTimer
     | CatchUp
     | ViewEntered
+    | Fault
     | Accuse
     | Halt
 )
@@ -220,12 +250,17 @@ Effect = (
 
 @dataclass(frozen=True, slots=True)
 class Recovered:
-    """What a replica finds on its disk when it starts: the last committed block, and its vote log's records."""
+    """What a replica finds on its disk when it starts: the last committed block, and its vote log's records.
+
+    ``result`` is the digest of the block's result. ``log_whole`` is False if the vote log was lost or damaged: what
+    it promised is unknown, so the replica must not vote.
+    """
 
     header: Header
     certificate: Certificate | None
     result: bytes
     records: tuple[bytes, ...]
+    log_whole: bool = True
 
 
 class Signer(Protocol):
@@ -243,8 +278,11 @@ class Signer(Protocol):
 class Engine(Protocol):
     """An ordering engine of one validator, or of an observer that only follows."""
 
-    def start(self, now_ms: int, recovered: Recovered) -> tuple[Effect, ...]:
-        """Take up where the disk says we were; called once, before any step."""
+    def start(self, now_ms: int, recovered: Recovered, start_number: bytes) -> tuple[Effect, ...]:
+        """Take up where the disk says we were; called once, before any step.
+
+        ``start_number`` is 16 fresh random bytes: answers meant for an earlier start do not count.
+        """
         ...
 
     def step(self, now_ms: int, event: Event) -> tuple[Effect, ...]:
@@ -270,6 +308,8 @@ class Engine(Protocol):
 class EngineFactory(Protocol):
     """How the runtime makes an engine."""
 
-    def __call__(self, name: str, chain_id: bytes, validators: ValidatorSet, signer: Signer) -> Engine:
-        """Make the engine of the member ``name``."""
+    def __call__(
+        self, name: str, chain_id: bytes, validators: ValidatorSet, signer: Signer, *, rotation_blocks: int
+    ) -> Engine:
+        """Make the engine of the member ``name``; it is an observer if the set does not hold that name."""
         ...

@@ -162,3 +162,8 @@ def _verify_any(node_key: bytes, preimages: Sequence[bytes], signature: bytes) -
 def history_leaf(digest: bytes, result: bytes) -> bytes:
     """Return the leaf that one block adds to the history tree."""
     return log.leaf_hash(digest + result)
+
+
+def transactions_root(leaves: Sequence[bytes]) -> bytes:
+    """Return the root by which a header names the leaves of its envelopes, in order."""
+    return log.root(leaves)
