@@ -69,28 +69,50 @@ def is_sound_sealing_key(public_key: bytes) -> bool:
     return True
 
 
+_KEY = "2031b5c6a6b3c98eb126ca87467e4d8c2fe41b42dfae286477f654673373a5a7"
+_MIXED_KEY = "bc384ae5a7775e140509b2a36b71c103b0c69d17727426aed08971ac6b5bfe95"
+_GOOD_R = "3ab614d6c7363fca3395fa056076a10c28b793b15261a2cd1355689c6088ebee"
+_IDENTITY = "01" + 31 * "00"
+# Key, R, S and the chain's verdict, for the message "caretrace"; tests/vectors/signatures.json tells how each was made.
+_EDGE_CASES = (
+    (_KEY, _GOOD_R, "acbcbd0102eebec03910c94338cd62693a192243b994cfd51b32ede3c655db0f", True),
+    # S + L: a second encoding of the same signature.
+    (_KEY, _GOOD_R, "9990b35e1c51d11810adc0e616c7417e3a192243b994cfd51b32ede3c655db1f", False),
+    # A key of small order, and under a good key an R of small order: other libraries accept them.
+    (_IDENTITY, _IDENTITY, 32 * "00", False),
+    (_KEY, _IDENTITY, "3d53b5403d11bcdee18664151bf3b965c0a7259622dbc60463583026ad1e950f", False),
+    # R, then the key, with a part of order eight: a check that multiplies by the cofactor accepts them.
+    (
+        _KEY,
+        "f227c8f3f05a8be9e726f4c1db79e473576894de1cd7788520ecddb1c888bca8",
+        "749f60e163866be6a8d918548673bc894eb547ba3b72299e6740449241fd2609",
+        False,
+    ),
+    (
+        _MIXED_KEY,
+        "0fccd229c33ad30fa319565eaad51f42515d0916b39f09af2b59568a90741854",
+        "abd14c09e967be3112a868d0778c95ad3993a40e0661458b26f31ff78200a903",
+        False,
+    ),
+    # The same key where the challenge cancels that part: a check that demands keys of prime order refuses it.
+    (
+        _MIXED_KEY,
+        "3b69ee86c9718bc9feb50f435432e75371336892d81271f883f6248e4b308eb2",
+        "5fab761576cc02ace2567aba62c948a6361093b979de1b6072d79d80a907dc08",
+        True,
+    ),
+)
+
+
 def self_test() -> None:
     """Check, before a node starts, that this libsodium keeps the chain's rule on the edge cases.
 
     Raises:
         SignatureRuleError: it accepts or refuses one of them otherwise.
     """
-    seed = bytes(range(32))
-    good = sign(seed, b"caretrace")
-    identity = b"\x01" + bytes(31)
-    order = 2**252 + 27742317777372353535851937790883648493
-    scalar = int.from_bytes(good[32:], "little") + order
-    cases = (
-        (public_key_of(seed), good, True),
-        (public_key_of(seed), good[:63] + bytes([good[63] ^ 1]), False),
-        # The identity as key and commitment, S = 0: other libraries accept it (small order).
-        (identity, identity + bytes(32), False),
-        # S not reduced modulo the group order: a second encoding of the same signature.
-        (public_key_of(seed), good[:32] + scalar.to_bytes(32, "little"), False),
-    )
-    for public_key, signature, expected in cases:
+    for public_key, commitment, answer, expected in _EDGE_CASES:
         try:
-            verify_signature(public_key, b"caretrace", signature)
+            verify_signature(bytes.fromhex(public_key), b"caretrace", bytes.fromhex(commitment + answer))
             accepted = True
         except SignatureError:
             accepted = False
