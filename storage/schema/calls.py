@@ -16,6 +16,8 @@ ARGUMENTS_BYTES_MAX = 12 * 1024
 LIST_LENGTH_MAX = 64
 POINTER_BYTES_MAX = 1024
 PROVISION_DEPTH_MAX = 3
+PROVISIONS_MAX = 32
+GRANTEES_MAX = 64
 
 Tag = Annotated[bytes, msgspec.Meta(min_length=16, max_length=16)]
 MemberRole = Annotated[str, msgspec.Meta(pattern=r"\A[a-z][a-z0-9-]{0,31}/[A-Za-z0-9][A-Za-z0-9-]{0,31}\Z")]
@@ -139,12 +141,13 @@ class Method:
     """A call's name and form. Urgent calls stand first in a block, so that a primary cannot put its own before."""
 
     name: str
+    arguments: type[Value]
     form: Form[Any]
     urgent: bool = False
 
 
 def _method(name: str, arguments: type[Value], *, urgent: bool = False) -> tuple[str, Method]:
-    return name, Method(name, Form(arguments, ARGUMENTS_BYTES_MAX), urgent)
+    return name, Method(name, arguments, Form(arguments, ARGUMENTS_BYTES_MAX), urgent)
 
 
 METHODS: dict[str, Method] = dict(

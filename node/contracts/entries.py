@@ -1,0 +1,228 @@
+"""What stands in state: every key and the form of its value (docs/spec/contracts.md, State).
+
+A key is a word, a slash, and parts of fixed width or, as the last part only, a name: so no two things share a key.
+Values are canonical encodings. They come from verified reads of what this code wrote; a value that does not decode
+is therefore our bug or damage, and its error is not caught.
+"""
+
+from collections.abc import Callable
+from typing import Any, Literal, TypeVar
+
+import msgspec
+
+from node.contracts.contract import StateReader
+from storage.schema.calls import Provision
+
+T = TypeVar("T")
+
+
+class Entry(msgspec.Struct, array_like=True, forbid_unknown_fields=True, frozen=True, gc=False):
+    """A value of the state; it travels as an array of its fields, in order."""
+
+
+class MemberEntry(Entry, frozen=True):
+    """A member and its four keys; ``roles`` as in genesis."""
+
+    name: str
+    organisation_key: bytes
+    node_key: bytes
+    service_key: bytes
+    encryption_key: bytes
+    roles: tuple[str, ...]
+
+
+class KeyEntry(Entry, frozen=True):
+    """Whose an Ed25519 key is, for keys that are no inception key of a person: a member's."""
+
+    kind: Literal["organisation", "node", "service"]
+    member: str
+
+
+class Patient(Entry, frozen=True, tag="patient"):
+    """A patient: sponsor, keys of now, and the newest of their consents and records, whence the chains go back."""
+
+    member: str
+    signing_key: bytes
+    sealing_key: bytes
+    newest_consent: bytes | None
+    newest_record: bytes | None
+
+
+class Practitioner(Entry, frozen=True, tag="practitioner"):
+    """A practitioner: the member that vouches, keys of now, role, and the time (seconds) that it is good for."""
+
+    member: str
+    signing_key: bytes
+    sealing_key: bytes
+    role: str
+    valid_from_s: int
+    valid_until_s: int
+    revoked_ms: int | None
+
+
+Person = Patient | Practitioner
+
+
+class RecordEntry(Entry, frozen=True):
+    """A record: whose, held by whom, what little is said of it in clear, and the patient's record before it."""
+
+    patient: bytes
+    custodian: str
+    category: str
+    tags: tuple[bytes, ...]
+    year: int
+    commitment: bytes
+    pointer: bytes
+    height: int
+    time_ms: int
+    previous: bytes | None
+
+
+class ConsentEntry(Entry, frozen=True):
+    """A consent, or with ``is_exclusion`` what is shut out whatever is granted, and the patient's one before it."""
+
+    patient: bytes
+    is_exclusion: bool
+    emergency: bool
+    provision: Provision
+    uses: int | None
+    height: int
+    time_ms: int
+    ended_ms: int | None
+    previous: bytes | None
+
+
+class Standing(Entry, frozen=True):
+    """One line of the index of a grantee: a consent or exclusion that has not been ended, and its last second."""
+
+    consent: bytes
+    is_exclusion: bool
+    end_s: int | None
+
+
+class AccessEntry(Entry, frozen=True):
+    """A permit to read, which key asked for it, under which consent (None: the patient's own), and until when."""
+
+    record: bytes
+    requester: bytes
+    signing_key: bytes
+    member: str
+    purpose: str
+    consent: bytes | None
+    until_ms: int
+    height: int
+    served_height: int | None
+
+
+def member_key(name: str) -> bytes:
+    """Where a member stands."""
+    return b"member/" + name.encode()
+
+
+def key_key(public_key: bytes) -> bytes:
+    """Where it stands whose an Ed25519 key is."""
+    return b"key/" + public_key
+
+
+def person_key(did: bytes) -> bytes:
+    """Where a person stands, by the inception key that their DID is made from."""
+    return b"person/" + did
+
+
+def record_key(record: bytes) -> bytes:
+    """Where a record stands."""
+    return b"record/" + record
+
+
+def consent_key(consent: bytes) -> bytes:
+    """Where a consent or an exclusion stands."""
+    return b"consent/" + consent
+
+
+def practitioner_index_key(patient: bytes, practitioner: bytes) -> bytes:
+    """Where the standing consents of a patient that name this practitioner are listed."""
+    return b"for-practitioner/" + patient + practitioner
+
+
+def member_index_key(patient: bytes, member: str) -> bytes:
+    """Where the standing consents of a patient that name this member, or a role in it, are listed."""
+    return b"for-member/" + patient + member.encode()
+
+
+def everyone_index_key(patient: bytes) -> bytes:
+    """Where the standing consents of a patient that name nobody, and so speak of everyone, are listed."""
+    return b"for-everyone/" + patient
+
+
+def uses_key(consent: bytes, practitioner: bytes) -> bytes:
+    """Where it is counted how often a practitioner has been permitted under a consent with limited uses."""
+    return b"uses/" + consent + practitioner
+
+
+def access_key(access: bytes) -> bytes:
+    """Where a permit stands."""
+    return b"access/" + access
+
+
+def seen_key(minute: int, height: int) -> bytes:
+    """Where the digest stands of the ids that a block took in and that expire within one minute."""
+    return b"seen/" + minute.to_bytes(8, "big") + height.to_bytes(8, "big")
+
+
+def _reader(value_type: Any) -> Callable[[bytes], Any]:
+    return msgspec.msgpack.Decoder(value_type).decode
+
+
+_MEMBER = _reader(MemberEntry)
+_KEY = _reader(KeyEntry)
+_PERSON = _reader(Person)
+_RECORD = _reader(RecordEntry)
+_CONSENT = _reader(ConsentEntry)
+_ACCESS = _reader(AccessEntry)
+_STANDING = _reader(tuple[Standing, ...])
+_COUNT = _reader(int)
+
+
+def _load(decode: Callable[[bytes], T], state: StateReader, key: bytes) -> T | None:
+    value = state.get(key)
+    return None if value is None else decode(value)
+
+
+def load_member(state: StateReader, name: str) -> MemberEntry | None:
+    """Read a member."""
+    return _load(_MEMBER, state, member_key(name))
+
+
+def load_key(state: StateReader, public_key: bytes) -> KeyEntry | None:
+    """Read which member a key is of."""
+    return _load(_KEY, state, key_key(public_key))
+
+
+def load_person(state: StateReader, did: bytes) -> Patient | Practitioner | None:
+    """Read a person."""
+    return _load(_PERSON, state, person_key(did))
+
+
+def load_record(state: StateReader, record: bytes) -> RecordEntry | None:
+    """Read a record."""
+    return _load(_RECORD, state, record_key(record))
+
+
+def load_consent(state: StateReader, consent: bytes) -> ConsentEntry | None:
+    """Read a consent or an exclusion."""
+    return _load(_CONSENT, state, consent_key(consent))
+
+
+def load_access(state: StateReader, access: bytes) -> AccessEntry | None:
+    """Read a permit."""
+    return _load(_ACCESS, state, access_key(access))
+
+
+def load_standing(state: StateReader, index_key: bytes) -> tuple[Standing, ...]:
+    """Read the list under one of the three index keys; empty where nothing stands."""
+    return _load(_STANDING, state, index_key) or ()
+
+
+def load_uses(state: StateReader, consent: bytes, practitioner: bytes) -> int:
+    """Read how many permits a practitioner has had under a consent."""
+    return _load(_COUNT, state, uses_key(consent, practitioner)) or 0

@@ -1,0 +1,123 @@
+"""How a block becomes state: every call by its rule, in order, each all or nothing (docs/spec/block.md, Execution).
+
+Only ``ContractError`` makes a refused outcome. Any other exception is a bug of ours and stops the node before it
+votes: to go on would be to guess what the others compute.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any
+
+from node.contracts.contract import Call, ContractError
+from node.contracts.entries import seen_key
+from node.contracts.registry import RULES
+from node.execution.overlay import Overlay
+from node.execution.parent import Parent, Prepared
+from storage.merkle import log
+from storage.schema import events
+from storage.schema.block import Header, Outcome, Result
+from storage.schema.codec import encode
+from storage.schema.genesis import Genesis, Parameters
+from storage.schema.transaction import Transaction
+
+SEEN_EXPIRED_PER_BLOCK = 16
+
+# By which of their identifiers events stand in the trail.
+_SUBJECTS: dict[type, Callable[[Any], tuple[bytes | None, ...]]] = {
+    events.PatientRegistered: lambda event: (event.patient,),
+    events.PractitionerEnrolled: lambda event: (event.practitioner,),
+    events.PractitionerRevoked: lambda event: (event.practitioner,),
+    events.RecordRegistered: lambda event: (event.record, event.patient),
+    events.ConsentGranted: lambda event: (event.consent, event.patient),
+    events.ConsentRevoked: lambda event: (event.consent, event.patient),
+    events.ExclusionSet: lambda event: (event.exclusion, event.patient),
+    events.ExclusionEnded: lambda event: (event.exclusion, event.patient),
+    events.AccessPermitted: lambda event: (
+        event.access,
+        event.record,
+        event.patient,
+        event.requester,
+        event.consent,
+    ),
+    events.AccessDenied: lambda event: (event.record, event.patient, event.requester),
+    events.AccessServed: lambda event: (event.access, event.record, event.patient, event.requester),
+    events.Refused: lambda _: (),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Execution:
+    """What executing a block gives; nothing of it is written yet.
+
+    ``seen`` holds the block's ids, sorted, by the minute in which they expire; ``expired`` names the lists of seen
+    ids, by minute and height, that go with this block; ``trail`` pairs a subject with the outcome that concerns it.
+    """
+
+    outcomes: tuple[bytes, ...]
+    writes: dict[bytes, bytes | None]
+    result: Result
+    prepared: Prepared
+    seen: dict[int, tuple[bytes, ...]]
+    expired: tuple[tuple[int, int], ...]
+    trail: tuple[tuple[bytes, int], ...]
+    refused_count: int
+
+
+def execute_block(header: Header, transactions: Sequence[Transaction], parent: Parent, genesis: Genesis) -> Execution:
+    """Work out what a block, checked before, does to its parent's state; changes nothing.
+
+    The order of the block is the order of execution: ``check_block`` has seen to it that urgent calls stand first.
+    """
+    overlay = Overlay(parent.state)
+    outcomes: list[bytes] = []
+    trail: list[tuple[bytes, int]] = []
+    refused_count = 0
+    for position, transaction in enumerate(transactions):
+        code, told = _execute_one(header, transaction, overlay, genesis.parameters)
+        refused_count += code != "ok"
+        outcomes.append(encode(Outcome("transaction", transaction.id, code, told)))
+        trail += [(subject, position) for subject in _subjects(told)]
+    seen = _ids_by_minute(transactions)
+    overlay.apply({seen_key(minute, header.height): sha256(b"".join(ids)).digest() for minute, ids in seen.items()})
+    expired = parent.expired_seen(header.time_ms // 60_000, SEEN_EXPIRED_PER_BLOCK + len(seen))
+    overlay.apply({seen_key(minute, height): None for minute, height in expired})
+    writes = overlay.writes()
+    prepared = parent.state.prepare(writes)
+    outcomes_root = log.root([log.leaf_hash(outcome) for outcome in outcomes])
+    result = Result(prepared.root, outcomes_root, len(outcomes), genesis.validators.digest())
+    return Execution(tuple(outcomes), writes, result, prepared, seen, expired, tuple(trail), refused_count)
+
+
+def _execute_one(
+    header: Header, transaction: Transaction, overlay: Overlay, parameters: Parameters
+) -> tuple[str, tuple[events.Event, ...]]:
+    body = transaction.body
+    call = Call(
+        transaction.id,
+        body.signers,
+        body.payer,
+        body.method,
+        transaction.arguments,
+        header.height,
+        header.time_ms,
+        parameters,
+    )
+    try:
+        changes = RULES[body.method](call, overlay)
+    except ContractError as error:
+        return error.code, error.events
+    overlay.apply(changes.writes)
+    return "ok", changes.events
+
+
+def _subjects(told: tuple[events.Event, ...]) -> list[bytes]:
+    subjects = dict.fromkeys(subject for event in told for subject in _SUBJECTS[type(event)](event))
+    return [subject for subject in subjects if subject is not None]
+
+
+def _ids_by_minute(transactions: Sequence[Transaction]) -> dict[int, tuple[bytes, ...]]:
+    by_minute: dict[int, list[bytes]] = {}
+    for transaction in transactions:
+        by_minute.setdefault(transaction.body.not_after_s // 60, []).append(transaction.id)
+    return {minute: tuple(sorted(ids)) for minute, ids in sorted(by_minute.items())}

@@ -1,0 +1,236 @@
+"""A ledger in memory that judges and executes real signed transactions, for tests of rules and of execution."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from hashlib import sha256
+
+from nacl.bindings import crypto_scalarmult_base
+
+from node.contracts.governance import genesis_state
+from node.execution.includable import check_block
+from node.execution.transition import Execution, execute_block
+from storage.merkle import log
+from storage.schema.block import BLOCK_VERSION, OUTCOME, Header, Outcome, Result, history_leaf
+from storage.schema.codec import Value
+from storage.schema.genesis import Genesis, Member, Parameters, check_body, encode_body
+from storage.schema.signatures import public_key_of
+from storage.schema.transaction import (
+    Transaction,
+    decode_transaction,
+    encode_envelope,
+    sign_body,
+)
+from storage.schema.transaction import (
+    encode_body as encode_transaction_body,
+)
+
+START_MS = 1_800_000_000_000
+MEMBERS = ("east", "north", "south", "west")
+
+
+@dataclass(frozen=True)
+class Actor:
+    """Somebody with keys; made from a name, so that every run has the same ones."""
+
+    name: str
+
+    @property
+    def seed(self) -> bytes:
+        return sha256(b"signing " + self.name.encode()).digest()
+
+    @property
+    def key(self) -> bytes:
+        return public_key_of(self.seed)
+
+    @property
+    def sealing_key(self) -> bytes:
+        return crypto_scalarmult_base(sha256(b"sealing " + self.name.encode()).digest())
+
+
+def service(member: str) -> Actor:
+    return Actor(f"service of {member}")
+
+
+def make_genesis(parameters: Parameters | None = None) -> Genesis:
+    members = tuple(
+        Member(
+            name=name,
+            organisation_key=Actor(f"organisation of {name}").key,
+            node_key=Actor(f"node of {name}").key,
+            service_key=service(name).key,
+            encryption_key=Actor(f"encryption of {name}").sealing_key,
+            addresses=(),
+            roles=("validator",),
+        )
+        for name in MEMBERS
+    )
+    return check_body(encode_body("testnet", parameters or Parameters(), members))
+
+
+@dataclass(frozen=True)
+class DictPrepared:
+    values: dict[bytes, bytes]
+
+    @property
+    def root(self) -> bytes:
+        content = b"".join(sha256(key).digest() + sha256(value).digest() for key, value in sorted(self.values.items()))
+        return sha256(content).digest()
+
+
+@dataclass
+class DictState:
+    values: dict[bytes, bytes]
+
+    def get(self, key: bytes) -> bytes | None:
+        return self.values.get(key)
+
+    def prepare(self, writes: Mapping[bytes, bytes | None]) -> DictPrepared:
+        after = dict(self.values)
+        for key, value in writes.items():
+            if value is None:
+                after.pop(key, None)
+            else:
+                after[key] = value
+        return DictPrepared(after)
+
+
+@dataclass(frozen=True)
+class SmallHead:
+    header: Header
+    result: Result
+
+    @property
+    def digest(self) -> bytes:
+        return self.header.digest()
+
+    @property
+    def result_digest(self) -> bytes:
+        return self.result.digest()
+
+
+@dataclass
+class SmallLedger:
+    """Holds blocks, state, seen ids and trail as the real ledger does, without a disk."""
+
+    genesis: Genesis
+    blocks: list[tuple[Header, tuple[Transaction, ...], tuple[bytes, ...]]] = field(default_factory=list)
+    seen: set[tuple[int, int]] = field(default_factory=set)
+    places: dict[bytes, tuple[int, int]] = field(default_factory=dict)
+    subjects: dict[bytes, list[tuple[int, int]]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.state = DictState(genesis_state(self.genesis))
+        result = Result(self.state.prepare({}).root, log.EMPTY_ROOT, 0, self.genesis.validators.digest())
+        self.head = SmallHead(self.genesis.header, result)
+        self.blocks.append((self.genesis.header, (), ()))
+        self.history = log.Frontier()
+        self.history.append(history_leaf(self.head.digest, self.head.result_digest))
+
+    def contains(self, tx_id: bytes) -> bool:
+        return tx_id in self.places
+
+    def locate(self, tx_id: bytes) -> tuple[int, int] | None:
+        return self.places.get(tx_id)
+
+    def expired_seen(self, before_minute: int, limit: int) -> tuple[tuple[int, int], ...]:
+        return tuple(sorted(entry for entry in self.seen if entry[0] < before_minute)[:limit])
+
+    def trail(self, subject: bytes, *, from_height: int = 0, limit: int = 1 << 30) -> Iterator[tuple[int, int]]:
+        places = [place for place in self.subjects.get(subject, ()) if place[0] >= from_height]
+        return iter(places[:limit])
+
+    def header(self, height: int) -> Header:
+        return self.blocks[height][0]
+
+    def outcome(self, height: int, index: int) -> Outcome:
+        return OUTCOME.decode(self.blocks[height][2][index])
+
+    def envelope(self, height: int, index: int) -> bytes:
+        return self.blocks[height][1][index].envelope
+
+    def next_header(self, transactions: Sequence[Transaction], time_ms: int) -> Header:
+        return Header(
+            version=BLOCK_VERSION,
+            chain_id=self.genesis.chain_id,
+            epoch=0,
+            height=self.head.header.height + 1,
+            parent=self.head.digest,
+            parent_result=self.head.result_digest,
+            time_ms=time_ms,
+            proposer=MEMBERS[0],
+            first_view=0,
+            tx_root=log.root([transaction.leaf for transaction in transactions]),
+            tx_count=len(transactions),
+            tx_bytes=sum(len(transaction.envelope) for transaction in transactions),
+            validators_hash=self.genesis.validators.digest(),
+            history_root=self.history.root(),
+        )
+
+    def append(self, transactions: Sequence[Transaction], time_ms: int) -> Execution:
+        """Judge, execute and commit a block of these transactions."""
+        header = self.next_header(transactions, time_ms)
+        check_block(header, transactions, self, self.genesis)
+        execution = execute_block(header, transactions, self, self.genesis)
+        prepared = execution.prepared
+        assert isinstance(prepared, DictPrepared)
+        self.state = DictState(prepared.values)
+        self.head = SmallHead(header, execution.result)
+        self.history.append(history_leaf(self.head.digest, self.head.result_digest))
+        self.blocks.append((header, tuple(transactions), execution.outcomes))
+        self.seen |= {(minute, header.height) for minute in execution.seen}
+        self.seen -= set(execution.expired)
+        for index, transaction in enumerate(transactions):
+            self.places[transaction.id] = (header.height, index)
+        for subject, index in execution.trail:
+            self.subjects.setdefault(subject, []).append((header.height, index))
+        return execution
+
+
+class World:
+    """A ledger, a clock, and short ways to sign calls and to have them ordered."""
+
+    def __init__(self, parameters: Parameters | None = None) -> None:
+        self.genesis = make_genesis(parameters)
+        self.ledger = SmallLedger(self.genesis)
+        self.time_ms = START_MS
+        self._nonce = 0
+
+    @property
+    def time_s(self) -> int:
+        return self.time_ms // 1000
+
+    def sign(
+        self,
+        method: str,
+        arguments: Value,
+        signers: Sequence[Actor],
+        payer: str = "north",
+        *,
+        not_after_s: int | None = None,
+    ) -> Transaction:
+        """Sign a call with a nonce of its own."""
+        self._nonce += 1
+        body = encode_transaction_body(
+            self.genesis.chain_id,
+            self._nonce.to_bytes(16, "big"),
+            self.time_s + 3600 if not_after_s is None else not_after_s,
+            payer,
+            [signer.key for signer in signers],
+            method,
+            arguments,
+        )
+        return decode_transaction(encode_envelope(body, [sign_body(body, signer.seed) for signer in signers]))
+
+    def order(self, *transactions: Transaction) -> list[Outcome]:
+        """Put transactions into one block, a second later, and return their outcomes."""
+        self.time_ms += 1000
+        execution = self.ledger.append(transactions, self.time_ms)
+        return [OUTCOME.decode(outcome) for outcome in execution.outcomes]
+
+    def do(self, method: str, arguments: Value, signers: Sequence[Actor], payer: str = "north") -> Outcome:
+        """Sign a call and order it alone."""
+        return self.order(self.sign(method, arguments, signers, payer))[0]
+
+    def wait(self, seconds: int) -> None:
+        """Let time pass, without a block."""
+        self.time_ms += seconds * 1000
