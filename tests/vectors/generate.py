@@ -34,6 +34,7 @@ def files() -> dict[str, bytes]:
         "signatures.json": rendered(vector_signatures.signatures()),
         "identifiers.json": rendered(vector_identifiers.identifiers()),
         "trees.json": rendered(vector_trees.trees()),
+        "state.json": rendered(vector_trees.states()),
         "transactions.json": rendered(vector_transactions.transactions()),
         "block.json": rendered(vector_blocks.block()),
         "malformed.json": rendered(vector_malformed.malformed()),
