@@ -1,0 +1,174 @@
+"""One command's dealings with its node: which network it is, who the names are, what an id stands for."""
+
+from functools import cached_property
+from pathlib import Path
+from urllib.parse import quote
+
+import msgspec
+
+from cli.client import Node
+from cli.errors import CliError, Exit, usage_error
+from cli.passphrase import Passphrases
+from cli.place import Place
+from cli.wallet import Key, Wallet, require_owned
+from node.keys.did import encode_did
+from storage.schema.codec import DecodeError, parse_typed_id
+from storage.schema.genesis import Genesis, load_file
+
+_ID_KINDS = {"a": "access", "c": "consent", "r": "record", "x": "exclusion"}
+_PREFIX_LENGTH_MAX = 64
+
+
+class NodeStatus(msgspec.Struct):
+    """What a command needs to know of its node; ``caretrace status`` shows more."""
+
+    member: str
+    chain_id: str
+    service_key: str
+
+
+class Person(msgspec.Struct):
+    """What the ledger says of a DID, as far as a command needs it."""
+
+    member: str
+
+
+class _Matches(msgspec.Struct):
+    matches: list[str]
+
+
+class Session:
+    """The node, the wallet and the network of one command; each is looked for when it is first needed."""
+
+    def __init__(self, place: Place, passphrases: Passphrases, timeout_s: float, *, waits: bool) -> None:
+        """Keep what the user said; ``waits`` is whether a write waits for its commit."""
+        self.place = place
+        self.timeout_s = timeout_s
+        self.waits = waits
+        self._passphrases = passphrases
+
+    @cached_property
+    def wallet(self) -> Wallet:
+        """The wallet."""
+        return Wallet(self.place.wallet)
+
+    @cached_property
+    def node(self) -> Node:
+        """The node that this command asks."""
+        return self.place.connect(self.timeout_s, self._wallet_home())
+
+    def _wallet_home(self) -> Path | None:
+        pin = self.wallet.pin()
+        return Path(pin.home_node) if pin else None
+
+    @cached_property
+    def status(self) -> NodeStatus:
+        """Who the node is."""
+        return self.node.get("/v1/status", NodeStatus)
+
+    @cached_property
+    def genesis(self) -> Genesis:
+        """The wallet's network, pinned at its first use; the node must be of the same.
+
+        Raises:
+            CliError: the node is of another network.
+            GenesisError: the node's genesis file is not what its founders signed.
+        """
+        pin = self.wallet.pin()
+        if pin is None:
+            data = self.node.get_bytes("/v1/genesis")
+            home = self.place.node_home(None)[1]
+            pin = self.wallet.keep_pin(load_file(data).chain_id, data, home)
+        genesis = load_file(pin.genesis.encode())
+        if self.status.chain_id != genesis.chain_id.hex():
+            raise CliError(
+                "network.other",
+                f"{self.node.name} is of network {self.status.chain_id[:16]}.., "
+                f"this wallet of {genesis.body.name} ({genesis.chain_id.hex()[:16]}..)",
+                exit_code=Exit.UNVERIFIED,
+                hint="keep a wallet for each network: --wallet DIR",
+            )
+        return genesis
+
+    def key(self, who: str) -> Key:
+        """Find a person's keys in the wallet by name or DID; those for the asked node's member come first.
+
+        Raises:
+            KeyFileError: there are none, or they cannot be used.
+        """
+        key = self.wallet.key(who, self.status.member)
+        require_owned(key)
+        return key
+
+    def only_key(self, who: str | None) -> Key:
+        """Find the keys that ``--as`` names, or the wallet's only ones.
+
+        Raises:
+            CliError: there are several, or none.
+        """
+        if who:
+            return self.key(who)
+        keys = self.wallet.keys()
+        if len(keys) != 1:
+            raise usage_error(f"{self.wallet.folder} holds {len(keys)} keys; say whose is meant", "--as NAME")
+        require_owned(keys[0])
+        return keys[0]
+
+    def open(self, key: Key) -> dict[str, bytes]:
+        """Return the secrets of keys, asking for the passphrase if it must.
+
+        Raises:
+            KeyFileError: the passphrase is wrong, or the file is damaged.
+        """
+        return self._passphrases.open(key.file, key.name)
+
+    def did(self, who: str) -> str:
+        """Return the DID, as text, of a name or a DID.
+
+        Raises:
+            CliError: nobody has this name.
+            DidError: a malformed DID.
+        """
+        return encode_did(self.wallet.did(who, self.status.member))
+
+    def member_of(self, did: str) -> str:
+        """Return the member that sponsors or enrolled a person, which pays for their calls.
+
+        Raises:
+            CliError: the ledger does not know them.
+        """
+        return self.node.get(f"/v1/people/{quote(did)}", Person).member
+
+    def resolve(self, kind: str, text: str) -> str:
+        """Return the whole typed id of a kind (``c``, ``x``, ``r``, ``a``) for itself or a unique prefix.
+
+        Raises:
+            CliError: nothing, or more than one thing, begins so.
+        """
+        try:
+            parse_typed_id(kind, text)
+        except DecodeError:
+            return self._search(text, f"{kind}-", _ID_KINDS[kind])
+        return text
+
+    def resolve_transaction(self, text: str) -> str:
+        """Return the whole hex id of a transaction for itself or a unique prefix.
+
+        Raises:
+            CliError: as for ``resolve``.
+        """
+        lower = text.lower()
+        if not lower or len(lower) > _PREFIX_LENGTH_MAX or set(lower) - set("0123456789abcdef"):
+            raise usage_error(f"{text!r} is no transaction id: up to 64 hexadecimal digits")
+        return lower if len(lower) == _PREFIX_LENGTH_MAX else self._search(lower, "", "transaction")
+
+    def _search(self, text: str, prefix: str, kind: str) -> str:
+        if not text.startswith(prefix) or text == prefix or len(text) > _PREFIX_LENGTH_MAX:
+            raise usage_error(f"{text!r} is no id of a {kind}" + (f": it begins with {prefix}" if prefix else ""))
+        matches = self.node.get(f"/v1/resolve/{quote(text, safe='')}", _Matches).matches
+        found = [match for match in matches if match.startswith(text)]
+        if not found:
+            raise CliError(f"{kind}.not_found", f"no {kind} begins with {text}")
+        if len(found) > 1:
+            raise usage_error(f"{len(found)} ids begin with {text}: {', '.join(found[:3])}", "give more of it")
+        return found[0]
