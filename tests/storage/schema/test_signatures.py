@@ -3,8 +3,9 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from nacl import bindings
+from nacl.exceptions import BadSignatureError
 
-from storage.schema import signatures
 from storage.schema.signatures import (
     SIGNATURE_RULE,
     SignatureError,
@@ -82,7 +83,7 @@ def test_the_library_in_use_keeps_the_rule() -> None:
 
 
 def test_a_library_that_accepts_an_edge_case_keeps_a_node_from_starting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(signatures.bindings, "crypto_sign_open", lambda signed, _: signed[64:])
+    monkeypatch.setattr(bindings, "crypto_sign_open", lambda signed, _: signed[64:])
 
     with pytest.raises(SignatureRuleError):
         self_test()
@@ -92,21 +93,21 @@ def test_a_library_that_accepts_an_edge_case_keeps_a_node_from_starting(monkeypa
 def test_a_library_that_judges_any_one_edge_case_otherwise_keeps_a_node_from_starting(
     monkeypatch: pytest.MonkeyPatch, odd: int
 ) -> None:
-    genuine, calls = signatures.bindings.crypto_sign_open, iter(range(7))
+    genuine, calls = bindings.crypto_sign_open, iter(range(7))
 
     def otherwise(signed: bytes, public: bytes) -> bytes:
         is_odd = next(calls) == odd
         try:
             message = genuine(signed, public)
-        except signatures.BadSignatureError:
+        except BadSignatureError:
             if is_odd:
                 return signed[64:]
             raise
         if is_odd:
-            raise signatures.BadSignatureError
+            raise BadSignatureError
         return bytes(message)
 
-    monkeypatch.setattr(signatures.bindings, "crypto_sign_open", otherwise)
+    monkeypatch.setattr(bindings, "crypto_sign_open", otherwise)
 
     with pytest.raises(SignatureRuleError):
         self_test()
