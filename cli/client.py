@@ -74,7 +74,7 @@ class Node:
         Raises:
             CliError: not reachable, a refusal by its code, or an answer that is none.
         """
-        return self._json(self._read("GET", path, query), answer)
+        return decode_answer(self._read("GET", path, query), answer)
 
     def post(self, path: str, body: object, answer: type[T]) -> T:
         """Send JSON and read JSON.
@@ -83,7 +83,7 @@ class Node:
             CliError: as for ``get``.
         """
         sent = msgspec.json.encode(body)
-        return self._json(self._read("POST", path, {}, sent, "application/json"), answer)
+        return decode_answer(self._read("POST", path, {}, sent, "application/json"), answer)
 
     def post_msgpack(self, path: str, body: object, answer: type[T]) -> T:
         """Send MessagePack, as signed bytes travel, and read JSON.
@@ -92,7 +92,7 @@ class Node:
             CliError: as for ``get``.
         """
         sent = msgspec.msgpack.encode(body)
-        return self._json(self._read("POST", path, {}, sent, "application/msgpack"), answer)
+        return decode_answer(self._read("POST", path, {}, sent, "application/msgpack"), answer)
 
     def get_bytes(self, path: str, wait_s: float = 0, **query: object) -> bytes:
         """Ask for a file, and let the node wait for it to exist.
@@ -120,7 +120,7 @@ class Node:
             CliError: as for ``get``.
         """
         sent = self._read("POST", path, query, content, "application/octet-stream", size_bytes)
-        return self._json(sent, answer)
+        return decode_answer(sent, answer)
 
     def stream(self, method: str, path: str) -> Iterator[bytes]:
         """Yield an answer of any length piece by piece; the time counts for each piece.
@@ -198,12 +198,29 @@ class Node:
             hint="start it (caretrace start, caretrace testnet start NAME), or name another with --node",
         )
 
-    @staticmethod
-    def _json(data: bytes, answer: type[T]) -> T:
-        try:
-            return msgspec.json.decode(data, type=answer)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise _bad_answer(str(error)) from None
+
+def decode_answer(data: bytes, answer: type[T]) -> T:
+    """Read JSON that a node answered.
+
+    Raises:
+        CliError: it is not of this form.
+    """
+    try:
+        return msgspec.json.decode(data, type=answer)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise _bad_answer(str(error)) from None
+
+
+def part_of(answer: Json, name: str, form: type[T]) -> T:
+    """Take one field out of a node's answer.
+
+    Raises:
+        CliError: it is missing, or not of this form.
+    """
+    try:
+        return msgspec.convert(answer.get(name), form)
+    except msgspec.ValidationError as error:
+        raise _bad_answer(f"{name}: {error}") from None
 
 
 def _given(query: dict[str, object]) -> dict[str, object]:

@@ -46,7 +46,7 @@ class Verb(click.Command):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command, print its answer, and return its exit code."""
-        as_json = ctx.params.pop("as_json")
+        as_json = ctx.meta["as_json"] = ctx.params.pop("as_json")
         schema = schema_of(ctx)
         try:
             answer = super().invoke(ctx)

@@ -73,12 +73,10 @@ def create_home(wanted: NewHome) -> Card:
     _check_places(home.path, wanted.organisation_key)
     home.path.mkdir(mode=0o700, parents=True, exist_ok=True)
     home.key_file.parent.mkdir(mode=0o700)
-    node_keys = create_key_file(
-        home.key_file, "node", new_secrets(["node", "service", "encryption"]), wanted.passphrase
-    ).public
+    node_keys = create_key_file(home.key_file, "node", new_secrets("node"), wanted.passphrase).public
     wanted.organisation_key.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     organisation = create_key_file(
-        wanted.organisation_key, "organisation", new_secrets(["organisation"]), wanted.organisation_passphrase
+        wanted.organisation_key, "organisation", new_secrets("organisation"), wanted.organisation_passphrase
     ).public
     card = Card(
         "caretrace.card/1",

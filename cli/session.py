@@ -10,7 +10,7 @@ from cli.client import Node
 from cli.errors import CliError, Exit, usage_error
 from cli.passphrase import Passphrases
 from cli.place import Place
-from cli.wallet import Key, Wallet, require_owned
+from cli.wallet import Key, Wallet, require_person
 from node.keys.did import encode_did
 from storage.schema.codec import DecodeError, parse_typed_id
 from storage.schema.genesis import Genesis, load_file
@@ -97,7 +97,7 @@ class Session:
             KeyFileError: there are none, or they cannot be used.
         """
         key = self.wallet.key(who, self.status.member)
-        require_owned(key)
+        require_person(key)
         return key
 
     def only_key(self, who: str | None) -> Key:
@@ -111,7 +111,7 @@ class Session:
         keys = self.wallet.keys()
         if len(keys) != 1:
             raise usage_error(f"{self.wallet.folder} holds {len(keys)} keys; say whose is meant", "--as NAME")
-        require_owned(keys[0])
+        require_person(keys[0])
         return keys[0]
 
     def open(self, key: Key) -> dict[str, bytes]:

@@ -14,7 +14,7 @@ import msgspec
 
 from cli.errors import CliError, Exit, usage_error
 from node.keys.did import DidError, encode_did, is_did, parse_did
-from node.keys.keyfile import KeyFile, KeyFileDamagedError, KeyFileError, KeyFileMissingError, load_key_file
+from node.keys.keyfile import KeyFile, KeyFileError, KeyFileMissingError, load_key_file
 from node.keys.private_file import write_private
 
 _NAME = re.compile(r"\A[A-Za-z0-9][A-Za-z0-9_.-]{0,62}(?:@[a-z][a-z0-9-]{0,31})?\Z")
@@ -199,11 +199,11 @@ class Wallet:
         return pin
 
 
-def require_owned(key: Key) -> None:
-    """Refuse a key that signs nothing on the ledger by itself.
+def require_person(key: Key) -> None:
+    """Refuse keys that are no person's.
 
     Raises:
-        KeyFileDamagedError: the file lacks what people's keys consist of.
+        CliError: they are an organisation's.
     """
-    if "signing" not in key.file.public or "sealing" not in key.file.public:
-        raise KeyFileDamagedError(f"{key.file.path} holds no person's keys, but those of a {key.file.kind}")
+    if "sealing" not in key.file.public:
+        raise CliError("keyfile.wrong_kind", f"{key.file.path} holds no person's keys, but those of a {key.file.kind}")

@@ -6,7 +6,7 @@ it is no protection, the seal is (docs/spec/keyfile.md).
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -32,6 +32,14 @@ _OPERATIONS_MAX = 4
 _MEMORY_BYTES_MAX = 256 * 1024 * 1024
 
 Kind = Literal["patient", "practitioner", "organisation", "node"]
+KEY_NAMES: dict[Kind, tuple[str, ...]] = {
+    "patient": ("signing", "sealing"),
+    "practitioner": ("signing", "sealing"),
+    "organisation": ("organisation",),
+    "node": ("node", "service", "encryption"),
+}
+"""Which keys stand in a file, by whose it is."""
+
 _Hex = Annotated[str, msgspec.Meta(pattern=r"\A(?:[0-9a-f]{2})+\Z")]
 _Salt = Annotated[_Hex, msgspec.Meta(min_length=2 * argon2id.SALTBYTES, max_length=2 * argon2id.SALTBYTES)]
 _Box = Annotated[_Hex, msgspec.Meta(min_length=2 * (SecretBox.NONCE_SIZE + SecretBox.MACBYTES))]
@@ -144,9 +152,9 @@ class KeyFile:
         return _unhex(_decode_secrets(plain))
 
 
-def new_secrets(names: Iterable[str]) -> dict[str, bytes]:
+def new_secrets(kind: Kind) -> dict[str, bytes]:
     """Make fresh secrets: an Ed25519 seed for a signing key, an X25519 secret for a sealing key, each by itself."""
-    return {name: random(32) for name in names}
+    return {name: random(32) for name in KEY_NAMES[kind]}
 
 
 def public_key(name: str, secret: bytes) -> bytes:
@@ -166,6 +174,7 @@ def create_key_file(path: Path, kind: Kind, secrets: Mapping[str, bytes], passph
     Raises:
         KeyFileExistsError: the name is taken.
     """
+    assert set(secrets) == set(KEY_NAMES[kind]), "a file holds the keys of its kind"
     content: dict[str, Any] = {"schema": SCHEMA, "kind": kind}
     if passphrase is None:
         content |= {"warning": TEST_KEY_WARNING, "secrets": _hex(secrets)}
@@ -209,6 +218,8 @@ def load_key_file(path: Path) -> KeyFile:
     plain.pop("checksum")
     if len(data) > _FILE_BYTES_MAX or _checksum(plain) != content.checksum:
         raise KeyFileDamagedError(f"{path} is damaged: it is not as it was written")
+    if set(content.public) != set(KEY_NAMES[content.kind]):
+        raise KeyFileDamagedError(f"{path} does not hold the keys of a {content.kind}")
     if (content.sealed is None) == (content.secrets is None):
         raise KeyFileDamagedError(f"{path} holds its secrets neither sealed nor as a test key")
     return KeyFile(path, content.kind, _unhex(content.public), content)

@@ -27,7 +27,7 @@ PASSPHRASE = b"correct horse battery staple"
 
 
 def test_a_sealed_file_gives_its_secrets_to_the_passphrase_only(tmp_path: Path) -> None:
-    secrets = new_secrets(["signing", "sealing"])
+    secrets = new_secrets("patient")
     create_key_file(tmp_path / "pia.key", "patient", secrets, PASSPHRASE)
 
     file = load_key_file(tmp_path / "pia.key")
@@ -42,7 +42,7 @@ def test_a_sealed_file_gives_its_secrets_to_the_passphrase_only(tmp_path: Path) 
 
 
 def test_public_keys_are_read_without_a_passphrase_and_belong_to_the_secrets(tmp_path: Path) -> None:
-    secrets = new_secrets(["node", "service", "encryption"])
+    secrets = new_secrets("node")
 
     public = create_key_file(tmp_path / "node.key", "node", secrets, PASSPHRASE).public
 
@@ -53,7 +53,7 @@ def test_public_keys_are_read_without_a_passphrase_and_belong_to_the_secrets(tmp
 
 
 def test_neither_file_nor_error_shows_a_sealed_secret(tmp_path: Path) -> None:
-    secrets = new_secrets(["signing", "sealing"])
+    secrets = new_secrets("patient")
     file = create_key_file(tmp_path / "pia.key", "patient", secrets, PASSPHRASE)
 
     text = (tmp_path / "pia.key").read_text()
@@ -66,7 +66,7 @@ def test_neither_file_nor_error_shows_a_sealed_secret(tmp_path: Path) -> None:
 
 
 def test_two_files_of_the_same_secrets_and_passphrase_differ(tmp_path: Path) -> None:
-    secrets = new_secrets(["signing"])
+    secrets = new_secrets("patient")
 
     first = create_key_file(tmp_path / "a.key", "patient", secrets, PASSPHRASE).path.read_text()
     second = create_key_file(tmp_path / "b.key", "patient", secrets, PASSPHRASE).path.read_text()
@@ -76,7 +76,7 @@ def test_two_files_of_the_same_secrets_and_passphrase_differ(tmp_path: Path) -> 
 
 
 def test_a_test_key_says_so_and_opens_with_any_passphrase_or_none(tmp_path: Path) -> None:
-    secrets = new_secrets(["signing", "sealing"])
+    secrets = new_secrets("patient")
 
     file = create_key_file(tmp_path / "ben.key", "practitioner", secrets, None)
 
@@ -86,14 +86,14 @@ def test_a_test_key_says_so_and_opens_with_any_passphrase_or_none(tmp_path: Path
 
 
 def test_signing_and_sealing_keys_are_made_separately() -> None:
-    secrets = new_secrets(["signing", "sealing"])
+    secrets = new_secrets("patient")
 
     assert secrets["signing"] != secrets["sealing"]
     assert public_key("signing", secrets["signing"]) != public_key("sealing", secrets["signing"])
 
 
 def test_the_file_is_private_and_stands_alone_in_its_folder(tmp_path: Path) -> None:
-    create_key_file(tmp_path / "pia.key", "patient", new_secrets(["signing"]), None)
+    create_key_file(tmp_path / "pia.key", "patient", new_secrets("patient"), None)
 
     assert [path.name for path in tmp_path.iterdir()] == ["pia.key"]
     assert stat.S_IMODE((tmp_path / "pia.key").stat().st_mode) == 0o600
@@ -101,7 +101,7 @@ def test_the_file_is_private_and_stands_alone_in_its_folder(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o620, 0o644, 0o660, 0o666])
 def test_a_file_that_others_can_touch_is_refused(tmp_path: Path, mode: int) -> None:
-    path = create_key_file(tmp_path / "pia.key", "patient", new_secrets(["signing"]), None).path
+    path = create_key_file(tmp_path / "pia.key", "patient", new_secrets("patient"), None).path
     path.chmod(mode)
 
     with pytest.raises(KeyFileNotPrivateError):
@@ -110,11 +110,11 @@ def test_a_file_that_others_can_touch_is_refused(tmp_path: Path, mode: int) -> N
 
 def test_a_taken_name_is_never_overwritten(tmp_path: Path) -> None:
     path = tmp_path / "pia.key"
-    create_key_file(path, "patient", new_secrets(["signing"]), None)
+    create_key_file(path, "patient", new_secrets("patient"), None)
     before = path.read_bytes()
 
     with pytest.raises(KeyFileExistsError):
-        create_key_file(path, "patient", new_secrets(["signing"]), None)
+        create_key_file(path, "patient", new_secrets("patient"), None)
 
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
@@ -127,7 +127,7 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("passphrase", [PASSPHRASE, None])
 def test_every_changed_byte_is_told_from_a_wrong_passphrase(tmp_path: Path, passphrase: bytes | None) -> None:
-    path = create_key_file(tmp_path / "pia.key", "patient", new_secrets(["signing", "sealing"]), passphrase).path
+    path = create_key_file(tmp_path / "pia.key", "patient", new_secrets("patient"), passphrase).path
     good = path.read_bytes()
 
     for position in range(len(good)):
@@ -177,17 +177,25 @@ def with_checksum_made_anew(path: Path, **changes: object) -> None:
 
 
 def test_secrets_of_other_public_keys_are_refused(tmp_path: Path) -> None:
-    path = create_key_file(tmp_path / "pia.key", "patient", new_secrets(["signing"]), PASSPHRASE).path
-    other = create_key_file(tmp_path / "ben.key", "patient", new_secrets(["signing"]), None)
-    with_checksum_made_anew(path, public={"signing": other.public["signing"].hex()})
+    path = create_key_file(tmp_path / "pia.key", "patient", new_secrets("patient"), PASSPHRASE).path
+    other = create_key_file(tmp_path / "ben.key", "patient", new_secrets("patient"), None)
+    with_checksum_made_anew(path, public={name: key.hex() for name, key in other.public.items()})
 
     with pytest.raises(KeyFileDamagedError, match="not those of its public keys"):
         load_key_file(path).open_secrets(PASSPHRASE)
 
 
+def test_a_file_without_one_of_its_keys_is_refused(tmp_path: Path) -> None:
+    path = create_key_file(tmp_path / "pia.key", "patient", new_secrets("patient"), None).path
+    with_checksum_made_anew(path, public={"sealing": json.loads(path.read_text())["public"]["sealing"]})
+
+    with pytest.raises(KeyFileDamagedError, match="does not hold the keys of a patient"):
+        load_key_file(path)
+
+
 @pytest.mark.parametrize(("cost", "value"), [("operations", 10**6), ("memory_bytes", 2**40), ("operations", 0)])
 def test_a_file_cannot_ask_for_endless_work(tmp_path: Path, cost: str, value: int) -> None:
-    path = create_key_file(tmp_path / "pia.key", "patient", new_secrets(["signing"]), PASSPHRASE).path
+    path = create_key_file(tmp_path / "pia.key", "patient", new_secrets("patient"), PASSPHRASE).path
     sealed = json.loads(path.read_text())["sealed"] | {cost: value}
     with_checksum_made_anew(path, sealed=sealed)
 
@@ -201,7 +209,7 @@ def test_a_key_of_an_unknown_kind_is_refused() -> None:
 
 
 def test_a_copy_is_sealed_as_the_file_it_was_made_of(tmp_path: Path) -> None:
-    secrets = new_secrets(["signing", "sealing"])
+    secrets = new_secrets("patient")
     original = create_key_file(tmp_path / "pia.key", "patient", secrets, PASSPHRASE)
 
     copy = copy_key_file(original, tmp_path / "copy.key")

@@ -1,0 +1,106 @@
+"""``caretrace start`` and ``stop``: the process of one node."""
+
+import fcntl
+import os
+import signal
+import time
+from importlib import import_module
+from pathlib import Path
+
+import click
+
+from cli.command import Verb
+from cli.errors import CliError, Exit
+from cli.options import FILE, FOLDER, passphrase
+from cli.output import Answer
+from cli.passphrase import Passphrases
+from cli.place import home_of
+from node.config import Config, Home, load_config
+from node.keys.keyfile import KeyFile, load_key_file
+from node.keys.private_file import write_private
+from storage.schema.genesis import GENESIS_BYTES_MAX, load_file
+
+_STOP_S = 30.0
+_LOOK_S = 0.05
+
+
+@click.command(
+    cls=Verb, example="caretrace start --home /var/lib/caretrace --passphrase-file /etc/caretrace/passphrase"
+)
+@click.option("--home", metavar="DIR", type=FOLDER, help="Home folder of the node.")
+@click.option("--genesis", metavar="FILE", type=FILE, help="The network's genesis file, at the first start.")
+@passphrase
+def start(home: Path | None, genesis: Path | None, passphrases: Passphrases) -> Answer:
+    """Run a node in the foreground until it is told to stop; its log goes to standard error."""
+    place = home_of(home)
+    config = load_config(place, os.environ)
+    keys = load_key_file(place.key_file)
+    if genesis:
+        _place_genesis(place, genesis)
+    _check_membership(place, config, keys)
+    secrets = passphrases.open(keys, f"the node {config.name}")
+    # By name, late: it loads libp2p and takes a second, which no other command is to wait for.
+    status: int = import_module("node.runtime").run(place.path, secrets)
+    return Answer({"name": config.name, "home": str(place.path)}, exit_code=Exit.OK if status == 0 else Exit.ERROR)
+
+
+def _place_genesis(home: Home, source: Path) -> None:
+    with source.open("rb") as file:
+        data = file.read(GENESIS_BYTES_MAX + 1)
+    load_file(data)
+    try:
+        write_private(home.genesis_file, data, replace=False)
+    except FileExistsError:
+        if home.genesis_file.read_bytes() != data:
+            detail = f"{home.genesis_file} is of another network than {source}"
+            raise CliError("genesis.exists", detail, hint="make another home for it") from None
+
+
+def _check_membership(home: Home, config: Config, keys: KeyFile) -> None:
+    try:
+        with home.genesis_file.open("rb") as file:
+            genesis = load_file(file.read(GENESIS_BYTES_MAX + 1))
+    except FileNotFoundError:
+        detail = f"there is no {home.genesis_file}: the network is not founded yet"
+        raise CliError("genesis.not_found", detail, hint="caretrace found, then start --genesis FILE") from None
+    member = genesis.member(config.name)
+    if member is None:
+        raise CliError("member.unknown", f"{config.name} is no founder of the network {genesis.body.name}")
+    stated = {"node": member.node_key, "service": member.service_key, "encryption": member.encryption_key}
+    if stated != dict(keys.public):
+        raise CliError("member.keys_differ", f"the keys in {home.key_file} are not those that genesis states")
+
+
+@click.command(cls=Verb, example="caretrace stop --home /var/lib/caretrace")
+@click.option("--home", metavar="DIR", type=FOLDER, help="Home folder of the node.")
+@click.option("--timeout", "timeout_s", type=click.FloatRange(min=0.1), default=_STOP_S, show_default=True)
+def stop(home: Path | None, timeout_s: float) -> Answer:
+    """Stop the node of a home cleanly, and wait until it has ended."""
+    place = home_of(home)
+    pid = running_pid(place)
+    if pid is None:
+        raise CliError("node.not_running", f"no node runs in {place.path}", exit_code=Exit.UNREACHABLE)
+    os.kill(pid, signal.SIGTERM)
+    deadline = time.monotonic() + timeout_s
+    while running_pid(place) == pid:
+        if time.monotonic() > deadline:
+            raise CliError("node.still_running", f"process {pid} has not ended in {timeout_s:g} s", hint=f"kill {pid}")
+        time.sleep(_LOOK_S)
+    return Answer({"home": str(place.path), "pid": pid}, f"stopped: process {pid}")
+
+
+def running_pid(home: Home) -> int | None:
+    """Return the process that runs in a home: the one that holds the lock on its pid file.
+
+    A pid alone proves nothing: after a crash another program may have been given it.
+    """
+    try:
+        with home.pid_file.open("rb") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                text = file.read(32).strip()
+                return int(text) if text.isdigit() else None
+            return None
+    except FileNotFoundError:
+        return None

@@ -1,0 +1,76 @@
+"""``caretrace status``, ``health`` and ``peers``: how a node is."""
+
+import time
+from typing import Any
+
+import click
+import msgspec
+
+from cli.client import Json, decode_answer, part_of
+from cli.command import Verb
+from cli.errors import CliError, Exit
+from cli.options import reading
+from cli.output import Answer, facts, show, table
+from cli.session import Session
+
+_WATCH_S = 1.0
+
+
+class _Peer(msgspec.Struct):
+    name: str
+    connected: bool
+    height: int | None = None
+    latency_ms: float | None = None
+
+
+@click.command(cls=Verb, example="caretrace status --node north\ncaretrace status --watch")
+@reading
+@click.option("--watch", is_flag=True, help="Show it again every second, until interrupted.")
+@click.pass_context
+def status(ctx: click.Context, session: Session, watch: bool) -> Answer:
+    """Show how a node is: its height, the primary, its peers, and why it is not ready."""
+    while watch:
+        answer = _answer(session)
+        if not ctx.meta["as_json"]:
+            click.clear()
+        show(answer, "caretrace.status/1", as_json=ctx.meta["as_json"])
+        time.sleep(_WATCH_S)
+    return _answer(session)
+
+
+def _answer(session: Session) -> Answer:
+    fields = session.node.get("/v1/status", Json)
+    peers = part_of(fields, "peers", list[_Peer])
+    told = {name: value for name, value in fields.items() if name != "peers"}
+    return Answer(fields, f"{facts(told.items())}\n\n{_peer_table(peers)}")
+
+
+def _peer_table(peers: list[_Peer]) -> str:
+    rows = [[p.name, p.connected, p.height, p.latency_ms] for p in peers]
+    return table(["PEER", "CONNECTED", "HEIGHT", "LATENCY MS"], rows, "no peers")
+
+
+@click.command(cls=Verb, example="caretrace peers --node north")
+@reading
+def peers(session: Session) -> Answer:
+    """List the other members' nodes and how they are reached."""
+    fields = session.node.get("/v1/status", Json)
+    return Answer({"peers": fields.get("peers")}, _peer_table(part_of(fields, "peers", list[_Peer])))
+
+
+@click.command(cls=Verb, example="caretrace health --node north && echo well")
+@reading
+def health(session: Session) -> Answer:
+    """Ask whether a node is ready to take transactions: exit code 0, or 8 and why not."""
+    code, body = session.node.status_of("/readyz")
+    if code not in (200, 503):
+        raise CliError("node.bad_answer", f"the node answers its health check with HTTP {code}")
+    fields: dict[str, Any] = {"ready": code == 200}
+    if code == 503:
+        fields["why_not"] = _reason(body)
+    return Answer(fields, facts(fields.items()), exit_code=Exit.OK if code == 200 else Exit.UNHEALTHY)
+
+
+def _reason(body: bytes) -> str:
+    content = decode_answer(body, Json)
+    return str(content.get("why_not") or content.get("detail") or content.get("title") or "it does not say")
