@@ -4,6 +4,7 @@ They stand apart from the ciphertext, so that a copy of the vault alone opens no
 A key is pending until its record stands on the ledger; if it never will, key and ciphertext go again.
 """
 
+from contextlib import suppress
 from typing import Annotated
 
 import msgspec
@@ -63,10 +64,7 @@ class DataKeys:
             BlobNotFoundError: this member has no key of that record.
             DataKeyDamagedError: the file was changed, or sealed to another key.
         """
-        try:
-            content = self._read(record.hex(), record)
-        except BlobNotFoundError:
-            content = self._read(f"{record.hex()}{_PENDING}", record)
+        content = self._read(record)
         try:
             return _DATA_KEY.decode(content)
         except DecodeError as error:
@@ -91,7 +89,7 @@ class DataKeys:
         """
         name = f"{_LABEL}{patient.hex()}"
         try:
-            return self._read(name, patient)
+            return self._open(name, patient)
         except BlobNotFoundError:
             self._write(name, fresh, patient)
             return fresh
@@ -99,7 +97,14 @@ class DataKeys:
     def _write(self, name: str, secret: bytes, subject: bytes) -> None:
         self._folder.write(name, seal_at_rest(self._public, secret, subject))
 
-    def _read(self, name: str, subject: bytes) -> bytes:
+    def _read(self, record: bytes) -> bytes:
+        # Asked twice by its final name: between the first two looks another thread may have confirmed it.
+        for name in (record.hex(), f"{record.hex()}{_PENDING}"):
+            with suppress(BlobNotFoundError):
+                return self._open(name, record)
+        return self._open(record.hex(), record)
+
+    def _open(self, name: str, subject: bytes) -> bytes:
         sealed = self._folder.read(name, 0, _FILE_BYTES_MAX)
         try:
             return open_at_rest(self._secret, sealed, subject)

@@ -1,0 +1,63 @@
+"""Checking the whole ledger while the node runs: one at a time, in a thread, told as it goes on."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import msgspec
+import trio
+from fastapi import APIRouter
+from starlette.responses import Response, StreamingResponse
+
+from node.api.problems import RETRY_AFTER_S, ProblemError
+from node.api.services import Services, Verify
+
+PROGRESS_S = 0.5
+
+
+class Verification:
+    """``POST /v1/ledger/verify``."""
+
+    def __init__(self, services: Services) -> None:
+        """Answer from a node's parts."""
+        self._verify = services.verify
+        self._busy = trio.CapacityLimiter(1)
+        self.router = APIRouter(tags=["ledger"])
+        self.router.add_api_route("/v1/ledger/verify", self.verify, methods=["POST"])
+
+    async def verify(self) -> Response:
+        """JSON lines: how far it has come, from time to time, and at last the report."""
+        if self._busy.borrowed_tokens:
+            detail = "the ledger is being verified already"
+            raise ProblemError(503, "http.busy", detail, retry_after_s=RETRY_AFTER_S)
+        return StreamingResponse(self._lines(), media_type="application/x-ndjson")
+
+    async def _lines(self) -> AsyncIterator[bytes]:
+        run = _Run(self._verify)
+        async with self._busy, trio.open_nursery() as nursery:
+            nursery.start_soon(run.run)
+            while not run.ended.is_set():
+                with trio.move_on_after(PROGRESS_S):
+                    await run.ended.wait()
+                yield msgspec.json.encode({"progress": {"height": run.height, "of": run.of}}) + b"\n"
+        yield msgspec.json.encode(run.report) + b"\n"
+
+
+class _Run:
+    """One run of the check, and how far it has come."""
+
+    def __init__(self, verify: Verify) -> None:
+        self.height = self.of = 0
+        self.report: Any = None
+        self.ended = trio.Event()
+        self._verify = verify
+
+    async def run(self) -> None:
+        try:
+            self.report = await trio.to_thread.run_sync(self._verify, self._progress)
+        finally:
+            self.ended.set()
+
+    def _progress(self, height: int, of: int) -> None:
+        # Raises in the thread when the client is gone, so that nobody's check goes on for nobody.
+        trio.from_thread.check_cancelled()
+        self.height, self.of = height, of
