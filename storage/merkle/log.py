@@ -49,18 +49,29 @@ def _parents(level: Sequence[bytes]) -> list[bytes]:
     return paired
 
 
-def inclusion_path(leaves: Sequence[bytes], index: int) -> tuple[bytes, ...]:
-    """Return the audit path of one leaf (RFC 6962, 2.1.1), from the leaf's sibling upwards."""
-    assert 0 <= index < len(leaves), "a path is asked for a leaf that the tree has"
+def levels(leaves: Sequence[bytes]) -> tuple[Sequence[bytes], ...]:
+    """Return all nodes of a tree, leaves first and the root alone last, to take many paths from."""
+    built = [leaves]
+    while len(built[-1]) > 1:
+        built.append(_parents(built[-1]))
+    return tuple(built)
+
+
+def path_in(tree: Sequence[Sequence[bytes]], index: int) -> tuple[bytes, ...]:
+    """Return the audit path of one leaf (RFC 6962, 2.1.1) in a tree made by ``levels``, its sibling first."""
+    assert 0 <= index < len(tree[0]), "a path is asked for a leaf that the tree has"
     path = []
-    level: Sequence[bytes] = leaves
-    while len(level) > 1:
+    for level in tree[:-1]:
         sibling = index ^ 1
         if sibling < len(level):
             path.append(level[sibling])
-        level = _parents(level)
         index //= 2
     return tuple(path)
+
+
+def inclusion_path(leaves: Sequence[bytes], index: int) -> tuple[bytes, ...]:
+    """Return the audit path of one leaf (RFC 6962, 2.1.1), from the leaf's sibling upwards."""
+    return path_in(levels(leaves), index)
 
 
 def root_from_path(leaf: bytes, index: int, size: int, path: Sequence[bytes]) -> bytes:

@@ -17,8 +17,11 @@ from storage.schema.validators import VALIDATORS_MAX, ValidatorSet
 ZERO_DIGEST = bytes(32)
 BLOCK_VERSION = 0
 HEADER_BYTES_MAX = 1024
+RESULT_BYTES_MAX = 256
 OUTCOME_BYTES_MAX = 8 * 1024
 CERTIFICATE_BYTES_MAX = 256 + VALIDATORS_MAX * 72
+# Genesis limits what a block may hold; this only bounds what one who catches up decodes before he checks that.
+CERTIFIED_BLOCK_BYTES_MAX = 16 << 20
 _VOTE = struct.Struct(">16s32sQBQQ32s32s")
 
 
@@ -117,9 +120,29 @@ class Certificate(Value, frozen=True):
     signatures: Annotated[tuple[Bytes64, ...], msgspec.Meta(max_length=VALIDATORS_MAX)]
 
 
+class CertifiedBlock(Value, frozen=True):
+    """A committed block as it travels to one who catches up: executing it must give the certified result."""
+
+    header: Header
+    certificate: Certificate
+    result: Result
+    envelopes: tuple[bytes, ...]
+
+
 HEADER: Form[Header] = Form(Header, HEADER_BYTES_MAX)
 OUTCOME: Form[Outcome] = Form(Outcome, OUTCOME_BYTES_MAX)
 CERTIFICATE: Form[Certificate] = Form(Certificate, CERTIFICATE_BYTES_MAX)
+RESULT: Form[Result] = Form(Result, RESULT_BYTES_MAX)
+CERTIFIED_BLOCK: Form[CertifiedBlock] = Form(CertifiedBlock, CERTIFIED_BLOCK_BYTES_MAX)
+
+
+def decode_certified_block(data: bytes) -> CertifiedBlock:
+    """Decode a peer's block; nothing of it is checked yet but its form.
+
+    Raises:
+        DecodeError: too large, malformed or not canonical.
+    """
+    return CERTIFIED_BLOCK.decode(data)
 
 
 def verify_certificate(

@@ -1,0 +1,204 @@
+"""The ledger of a node: every certified block, what executing it gave, and the state, in one database.
+
+A block is committed in one synced batch, so that after a crash the ledger stands at one height or the other, whole.
+Opening it checks what the next block will be built on: the network, the head's certificate, the chain of the last
+headers, the history, and the state against the certified root. ``storage.integrity`` checks everything.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Lock
+from typing import Self
+
+from storage.blocks import Block, Blocks, height_key, stage_block
+from storage.database import HISTORY, META, Database, Reader
+from storage.indexes import Indexes
+from storage.merkle.log import Frontier
+from storage.opening import Head, load_head, load_history, load_state, make_head, open_database
+from storage.receipts import Receipts
+from storage.schema.block import Certificate, Header, Outcome, history_leaf
+from storage.schema.genesis import Genesis
+from storage.schema.state_proof import StateProof
+from storage.state import PreparedState, State
+
+__all__ = ["Block", "Commit", "Head", "Ledger"]
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """A certified block and all that follows from it.
+
+    ``ids`` are those of its transactions, in order. ``seen`` has for each expiry minute the sorted ids that expire
+    then; ``expired`` names the lists, by (minute, height), that go, oldest first. ``trail`` has (subject, index of the
+    outcome that concerns it).
+    """
+
+    block: Block
+    ids: tuple[bytes, ...]
+    state: PreparedState
+    seen: Mapping[int, tuple[bytes, ...]]
+    expired: tuple[tuple[int, int], ...]
+    trail: tuple[tuple[bytes, int], ...]
+
+
+class Ledger:
+    """The committed blocks of one node.
+
+    One thread commits; others may read meanwhile. Heights given to it are up to the head's. Reading raises
+    ``DatabaseCorruptError`` where what is stored is damaged.
+    """
+
+    def __init__(self, database: Database, head: Head, history: Frontier, state: State) -> None:
+        """Put a ledger together from its checked parts."""
+        self._database = database
+        self._committing = Lock()
+        self._blocks = Blocks(database)
+        self._indexes = Indexes(database)
+        self._receipts = Receipts(self._blocks, self._indexes)
+        self._history = history
+        self.head = head
+        self.state = state
+        self.synced_batch_count = 0
+
+    @classmethod
+    def open(cls, path: Path, genesis: Genesis, genesis_state: Mapping[bytes, bytes]) -> Self:
+        """Open a network's ledger, begun with ``genesis_state`` at height 0 if it was never begun here.
+
+        Raises:
+            OtherNetworkError: the folder holds another network's ledger.
+            LedgerFormatError: another version wrote it.
+            DatabaseError: it is damaged (which area is said), in use, or lost.
+        """
+        database = open_database(path, genesis, genesis_state)
+        try:
+            head = load_head(database, genesis)
+            return cls(database, head, load_history(database, head), load_state(database, genesis, head))
+        except BaseException:
+            database.close()
+            raise
+
+    def close(self) -> None:
+        """Close the database."""
+        self._database.close()
+
+    def snapshot(self) -> Reader:
+        """Return all that is stored at this moment, to be read while the ledger goes on."""
+        return self._database.snapshot()
+
+    # ------------------------------------------------------------------------------------------------- committing
+
+    def commit(self, commit: Commit) -> None:
+        """Write a block with all that follows from it, and return once it is on the disk.
+
+        May run in a thread of its own; other threads go on during the write.
+
+        Raises:
+            DiskFullError: nothing was written; the node must stop.
+            DatabaseError: likewise.
+        """
+        block, header = commit.block, commit.block.header
+        head = make_head(header, block.result, block.certificate)
+        self._check(commit, head)
+        batch = self._database.batch()
+        stage_block(batch, header, block.result, block.envelopes, block.outcomes, block.certificate)
+        self._indexes.stage(batch, header.height, commit.ids, commit.seen, commit.expired, commit.trail)
+        self.state.stage(commit.state, batch)
+        batch.put(HISTORY, b"".join(self._history.peaks))
+        batch.put(META + b"head", height_key(header.height))
+        with self._committing:
+            self._database.write(batch)
+            self.synced_batch_count += 1
+            self.state.apply(commit.state)
+            self._indexes.apply(commit.seen, commit.expired)
+            self._history.append(history_leaf(head.digest, head.result_digest))
+            self.head = head
+
+    def _check(self, commit: Commit, head: Head) -> None:
+        header, certificate = head.header, commit.block.certificate
+        assert header.height == self.head.height + 1, "blocks are committed one by one"
+        assert header.parent == self.head.digest, "a block is built on the head"
+        assert header.parent_result == self.head.result_digest, "a block is built on the head's result"
+        assert header.history_root == self._history.root(), "a header covers the history below"
+        assert certificate.height == header.height, "the certificate is the block's own"
+        assert (certificate.digest, certificate.result) == (head.digest, head.result_digest), "and says what we got"
+        assert commit.state.root == head.result.state_root, "the state is the certified one"
+        assert len(commit.ids) == len(commit.block.envelopes) == header.tx_count, "each transaction has its id"
+
+    @property
+    def has_vote_log(self) -> bool:
+        """Whether a vote log was ever begun beside this ledger."""
+        return self._database.get(META + b"votes") is not None
+
+    def note_vote_log(self) -> None:
+        """Remember that a vote log was begun, so that its loss is noticed."""
+        if not self.has_vote_log:
+            batch = self._database.batch()
+            batch.put(META + b"votes", b"")
+            self._database.write(batch)
+
+    # ---------------------------------------------------------------------------------------------------- reading
+
+    @property
+    def history(self) -> Frontier:
+        """The tree over digest and result of every block up to the head; copy it before appending."""
+        return self._history
+
+    def header(self, height: int) -> Header:
+        """Return a block's header."""
+        return self._blocks.header(height)
+
+    def certificate(self, height: int) -> Certificate:
+        """Return the commit certificate of a height above 0."""
+        return self._blocks.certificate(height)
+
+    def block(self, height: int) -> Block:
+        """Return everything of a height above 0."""
+        return self._blocks.block(height)
+
+    def encoded_block(self, height: int) -> bytes:
+        """Return a height above 0 as an encoded ``CertifiedBlock``, for one who catches up."""
+        return self._blocks.encoded_block(height)
+
+    def outcome(self, height: int, index: int) -> Outcome:
+        """Return one outcome."""
+        return self._blocks.outcome(height, index)
+
+    def outcomes(self, height: int) -> tuple[bytes, ...]:
+        """Return a block's encoded outcomes, in the order of execution."""
+        return self._blocks.outcomes(height)
+
+    def contains(self, tx_id: bytes) -> bool:
+        """Tell whether a transaction was ever committed."""
+        return self._indexes.contains(tx_id)
+
+    def locate(self, tx_id: bytes) -> tuple[int, int] | None:
+        """Return a transaction's height and its index in the block, or None."""
+        return self._indexes.locate(tx_id)
+
+    def receipt(self, tx_id: bytes) -> bytes | None:
+        """Return the receipt file of a transaction, or None if it is not committed."""
+        return self._receipts.receipt(tx_id)
+
+    def expired_seen(self, before_minute: int, limit: int) -> tuple[tuple[int, int], ...]:
+        """Return the (expiry minute, height) of lists of ids that need no longer be remembered, oldest first."""
+        return self._indexes.expired_seen(before_minute, limit)
+
+    def trail(
+        self, subject: bytes, *, from_height: int = 0, from_index: int = 0, limit: int
+    ) -> Iterator[tuple[int, int]]:
+        """Yield the (height, outcome index) of what happened to a subject, oldest first, at most ``limit``."""
+        return self._indexes.trail(subject, from_height=from_height, from_index=from_index, limit=limit)
+
+    def transactions_matching(self, hex_digits: str, limit: int) -> tuple[bytes, ...]:
+        """Return the ids of transactions whose hexadecimal form begins so, in order."""
+        return self._indexes.transactions_matching(hex_digits, limit)
+
+    def subjects_matching(self, base32_digits: str, limit: int) -> tuple[bytes, ...]:
+        """Return the subjects of the trail whose typed id, without its letter, begins so, in order."""
+        return self._indexes.subjects_matching(base32_digits, limit)
+
+    def prove(self, key: bytes) -> tuple[StateProof, Head]:
+        """Prove what the state holds under a key, or that it holds nothing, under the root that the head certifies."""
+        with self._committing:
+            return self.state.prove(key), self.head

@@ -1,0 +1,164 @@
+"""The tree over the state: 16-ary, of a depth fixed in genesis, over the SHA-256 of the keys (docs/spec/state.md).
+
+The first ``depth`` hexadecimal digits of a key's hash name its bucket. A bucket's hash is the RFC 6962 root over its
+entries, sorted by key hash; a node's hash is ``SHA-256(0x02 || its 16 children)``. The prefixes 0x00, 0x01 and 0x02
+keep entries, nodes within a bucket and nodes above the buckets apart. The tree is updated once a block, from the
+whole set of writes, and keeps all its hashes in memory: 2 MiB at depth 4. What the buckets hold is loaded.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+
+from storage.merkle import log
+
+HASH_BYTES = log.HASH_BYTES
+ENTRY_BYTES = 2 * HASH_BYTES
+FANOUT = 16
+DEPTH_MAX = 5
+_NODE = b"\x02"
+_FAMILY_BYTES = FANOUT * HASH_BYTES
+
+# A bucket as the tree works on it: for each entry, in order, the hash of its key and the entry's leaf hash.
+Bucket = bytes
+
+
+def entry_leaf(key_hash: bytes, value_hash: bytes) -> bytes:
+    """Return the leaf hash of one entry of the state (RFC 6962, 2.1)."""
+    return sha256(b"\x00" + key_hash + value_hash).digest()
+
+
+def bucket_index(key_hash: bytes, depth: int) -> int:
+    """Return which of the ``16 ** depth`` buckets a key belongs to."""
+    return int.from_bytes(key_hash[:3], "big") >> (24 - 4 * depth)
+
+
+def bucket_root(bucket: Bucket) -> bytes:
+    """Return the hash of a bucket's entries."""
+    if len(bucket) <= 2 * ENTRY_BYTES:
+        return _small_root(bucket)
+    return log.root([bucket[at + HASH_BYTES : at + ENTRY_BYTES] for at in range(0, len(bucket), ENTRY_BYTES)])
+
+
+def _small_root(bucket: Bucket) -> bytes:
+    # Most buckets hold one entry or two; log.root gives the same, at twice the cost.
+    if len(bucket) == ENTRY_BYTES:
+        return bucket[HASH_BYTES:]
+    if not bucket:
+        return log.EMPTY_ROOT
+    return log.node_hash(bucket[HASH_BYTES:ENTRY_BYTES], bucket[ENTRY_BYTES + HASH_BYTES :])
+
+
+def node_hash(children: bytes | bytearray) -> bytes:
+    """Hash the 16 children of a node, 512 bytes, into it."""
+    return sha256(_NODE + children).digest()
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedTree:
+    """What a set of writes would make of the tree; nothing has changed yet, and it may be dropped.
+
+    ``families`` holds for each level, buckets first, the changed groups of 16 siblings by the index of their parent.
+    """
+
+    base: bytes
+    root: bytes
+    buckets: Mapping[int, Bucket]
+    families: tuple[Mapping[int, bytes], ...]
+
+
+class StateTree:
+    """All hashes of the tree, and how the next set of writes would change them."""
+
+    def __init__(self, depth: int, load: Callable[[int], Bucket]) -> None:
+        """Make the tree of an empty state; ``load`` returns what a bucket holds."""
+        assert 1 <= depth <= DEPTH_MAX, "genesis bounds the depth"
+        self.depth = depth
+        self._load = load
+        # Level 0 holds the hashes of the buckets, the last one the 16 children of the root.
+        self._levels: list[bytearray] = []
+        current = log.EMPTY_ROOT
+        for height in range(depth, 0, -1):
+            self._levels.append(bytearray(current * FANOUT**height))
+            current = node_hash(current * FANOUT)
+        self.root = current
+
+    def fill(self, buckets: Iterable[tuple[int, Bucket]]) -> None:
+        """Set the buckets of a fresh tree that are not empty, and hash everything above them once."""
+        for index, bucket in buckets:
+            self._levels[0][index * HASH_BYTES : (index + 1) * HASH_BYTES] = bucket_root(bucket)
+        for below, above in zip(self._levels, self._levels[1:], strict=False):
+            above[:] = b"".join(node_hash(below[at : at + _FAMILY_BYTES]) for at in range(0, len(below), _FAMILY_BYTES))
+        self.root = node_hash(self._levels[-1])
+
+    def prepare(self, leaves: Mapping[bytes, bytes | None]) -> PreparedTree:
+        """Return what these entries would make of the tree: leaf hashes by key hash, None where an entry goes."""
+        shift = 24 - 4 * self.depth
+        changes: dict[int, dict[bytes, bytes | None]] = {}
+        for key_hash, leaf in leaves.items():
+            index = int.from_bytes(key_hash[:3], "big") >> shift
+            if index in changes:
+                changes[index][key_hash] = leaf
+            else:
+                changes[index] = {key_hash: leaf}
+        buckets = {index: _merge(self._load(index), change) for index, change in changes.items()}
+        families = []
+        hashes = {index: bucket_root(bucket) for index, bucket in buckets.items()}
+        for level in self._levels:
+            family = _families(level, hashes)
+            families.append(family)
+            hashes = {index: node_hash(children) for index, children in family.items()}
+        return PreparedTree(self.root, hashes.get(0, self.root), buckets, tuple(families))
+
+    def apply(self, prepared: PreparedTree) -> None:
+        """Take up what was prepared on exactly this tree."""
+        assert prepared.base == self.root, "what is applied was prepared on this state"
+        for level, families in zip(self._levels, prepared.families, strict=True):
+            for index, children in families.items():
+                level[index * _FAMILY_BYTES : (index + 1) * _FAMILY_BYTES] = children
+        self.root = prepared.root
+
+    def bucket_hash(self, index: int) -> bytes:
+        """Return the hash of one bucket."""
+        return bytes(self._levels[0][index * HASH_BYTES : (index + 1) * HASH_BYTES])
+
+    def families_of(self, index: int) -> tuple[bytes, ...]:
+        """Return, from the bucket's own upwards, the groups of 16 siblings on the way from a bucket to the root."""
+        families = []
+        for level in self._levels:
+            index //= FANOUT
+            families.append(bytes(level[index * _FAMILY_BYTES : (index + 1) * _FAMILY_BYTES]))
+        return tuple(families)
+
+
+def _merge(bucket: Bucket, change: Mapping[bytes, bytes | None]) -> Bucket:
+    if len(change) == 1:
+        ((key_hash, leaf),) = change.items()
+        return _merge_one(bucket, key_hash, leaf or b"")
+    entries: dict[bytes, bytes | None] = {
+        bucket[at : at + HASH_BYTES]: bucket[at + HASH_BYTES : at + ENTRY_BYTES]
+        for at in range(0, len(bucket), ENTRY_BYTES)
+    }
+    entries.update(change)
+    return b"".join(key_hash + leaf for key_hash, leaf in sorted(entries.items()) if leaf is not None)
+
+
+def _merge_one(bucket: Bucket, key_hash: bytes, leaf: bytes) -> Bucket:
+    entry = key_hash + leaf if leaf else b""
+    for at in range(0, len(bucket), ENTRY_BYTES):
+        present = bucket[at : at + HASH_BYTES]
+        if present >= key_hash:
+            after = at + ENTRY_BYTES if present == key_hash else at
+            return bucket[:at] + entry + bucket[after:]
+    return bucket + entry
+
+
+def _families(level: bytearray, hashes: Mapping[int, bytes]) -> dict[int, bytes]:
+    families: dict[int, bytearray] = {}
+    for index, value in hashes.items():
+        parent = index // FANOUT
+        if parent not in families:
+            families[parent] = level[parent * _FAMILY_BYTES : (parent + 1) * _FAMILY_BYTES]
+        at = (index % FANOUT) * HASH_BYTES
+        families[parent][at : at + HASH_BYTES] = value
+    return {index: bytes(children) for index, children in families.items()}
