@@ -157,7 +157,7 @@ def withheld(state: StateReader, access: AccessEntry, record: RecordEntry, time_
     assert consent is not None, "a consent stays, also when it has been ended"
     if consent.ended_ms is not None:
         return "consent.denied"
-    asked = read_request(access.requester, person, access.record, record, access.purpose, time_ms // 1000, year)
+    asked = read_request(access.requester, person, access.record, record, access.purpose, time_ms // 1000, year=year)
     others = standing_consents(state, record.patient, access.requester, person.member)
     # Not any grant will do, only the one that the permit was given under; exclusions count all the same.
     consents = [(access.consent, consent), *((name, entry) for name, entry in others if entry.is_exclusion)]
@@ -171,14 +171,16 @@ def read_request(
     record: RecordEntry,
     purpose: str,
     time_s: int,
+    *,
     year: int = 0,
+    action: str = "read",
 ) -> Request:
-    """Put a practitioner's wish to read a record as the policy takes it; ``year`` where the ledger knows none."""
+    """Put a practitioner's wish as the policy takes it; ``year`` counts where the ledger knows none."""
     return Request(
         practitioner=did,
         member=person.member,
         role=f"{person.member}/{person.role}",
-        action="read",
+        action=action,
         purpose=purpose,
         record=record_id,
         category=record.category,

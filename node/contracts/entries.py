@@ -49,7 +49,10 @@ class Patient(Entry, frozen=True, tag="patient"):
 
 
 class Practitioner(Entry, frozen=True, tag="practitioner"):
-    """A practitioner: the member that vouches, keys of now, role, and the time (seconds) that it is good for."""
+    """A practitioner: the member that vouches, keys of now, role, and the time (seconds) that it is good for.
+
+    ``previous`` is whom the member enrolled before.
+    """
 
     member: str
     signing_key: bytes
@@ -58,6 +61,7 @@ class Practitioner(Entry, frozen=True, tag="practitioner"):
     valid_from_s: int
     valid_until_s: int
     revoked_ms: int | None
+    previous: bytes | None
 
 
 Person = Patient | Practitioner
@@ -129,6 +133,11 @@ def person_key(did: bytes) -> bytes:
     return b"person/" + did
 
 
+def practitioners_key(member: str) -> bytes:
+    """Where the newest practitioner of a member is named, whence the chain goes back."""
+    return b"practitioners/" + member.encode()
+
+
 def record_key(record: bytes) -> bytes:
     """Where a record stands."""
     return b"record/" + record
@@ -181,6 +190,7 @@ _CONSENT = _reader(ConsentEntry)
 _ACCESS = _reader(AccessEntry)
 _STANDING = _reader(tuple[Standing, ...])
 _COUNT = _reader(int)
+_NAME = _reader(bytes)
 
 
 def _load(decode: Callable[[bytes], T], state: StateReader, key: bytes) -> T | None:
@@ -201,6 +211,11 @@ def load_key(state: StateReader, public_key: bytes) -> KeyEntry | None:
 def load_person(state: StateReader, did: bytes) -> Patient | Practitioner | None:
     """Read a person."""
     return _load(_PERSON, state, person_key(did))
+
+
+def load_newest_practitioner(state: StateReader, member: str) -> bytes | None:
+    """Read the DID of the practitioner whom a member enrolled last."""
+    return _load(_NAME, state, practitioners_key(member))
 
 
 def load_record(state: StateReader, record: bytes) -> RecordEntry | None:

@@ -11,8 +11,10 @@ from node.contracts.entries import (
     Practitioner,
     load_key,
     load_member,
+    load_newest_practitioner,
     load_person,
     person_key,
+    practitioners_key,
 )
 from storage.schema.calls import EnrolPractitioner, RegisterPatient, RevokePractitioner
 from storage.schema.codec import encode
@@ -45,18 +47,27 @@ def enrol_practitioner(call: Call, state: StateReader) -> Changes:
         raise ContractError("identity.period_reversed", "valid_until_s", "it ends before it starts")
     if arguments.valid_until_s < call.time_s:
         raise ContractError("identity.period_over", "valid_until_s", "it is over already")
-    before = load_person(state, did)
-    if before is not None:
-        if isinstance(before, Patient) or before.member != call.payer:
-            raise ContractError("identity.already_registered", "signers", "as a patient, or at another member")
-        if before.revoked_ms is not None:
-            raise ContractError("identity.revoked", "signers", "a revoked practitioner needs a new DID")
-        if before.signing_key != did:
-            raise ContractError("identity.key_replaced", "signers", "this key has been replaced by another")
     times = (arguments.valid_from_s, arguments.valid_until_s)
-    entry = Practitioner(call.payer, did, arguments.sealing_key, arguments.role, *times, None)
-    event = PractitionerEnrolled(did, call.payer, arguments.role, *times)
-    return Changes({person_key(did): encode(entry)}, (event,))
+    before = load_person(state, did)
+    if before is None:
+        previous = load_newest_practitioner(state, call.payer)
+        writes: dict[bytes, bytes | None] = {practitioners_key(call.payer): encode(did)}
+    else:
+        previous = _renewed(before, did, call).previous
+        writes = {}
+    entry = Practitioner(call.payer, did, arguments.sealing_key, arguments.role, *times, None, previous)
+    writes[person_key(did)] = encode(entry)
+    return Changes(writes, (PractitionerEnrolled(did, call.payer, arguments.role, *times),))
+
+
+def _renewed(before: Patient | Practitioner, did: bytes, call: Call) -> Practitioner:
+    if isinstance(before, Patient) or before.member != call.payer:
+        raise ContractError("identity.already_registered", "signers", "as a patient, or at another member")
+    if before.revoked_ms is not None:
+        raise ContractError("identity.revoked", "signers", "a revoked practitioner needs a new DID")
+    if before.signing_key != did:
+        raise ContractError("identity.key_replaced", "signers", "this key has been replaced by another")
+    return before
 
 
 def revoke_practitioner(call: Call, state: StateReader) -> Changes:
@@ -78,6 +89,7 @@ def revoke_practitioner(call: Call, state: StateReader) -> Changes:
         person.valid_from_s,
         person.valid_until_s,
         call.time_ms,
+        person.previous,
     )
     event = PractitionerRevoked(arguments.practitioner, call.payer)
     return Changes({person_key(arguments.practitioner): encode(entry)}, (event,))

@@ -67,6 +67,7 @@ class Decision(msgspec.Struct, frozen=True, gc=False):
 
 
 OWN = Decision(True, "own")
+BECAUSE_OWN = "patients may always read their own records"
 UNCOVERED = Decision(False, "uncovered")
 
 
@@ -167,7 +168,7 @@ def _is_of_years(provision: Provision, year: int) -> bool:
 def explain(decision: Decision, consents: Sequence[tuple[bytes, ConsentEntry]], request: Request) -> str:
     """Say in words what decided. It is for the patient and their delegates only."""
     if decision.reason == "own":
-        return "patients may always read their own records"
+        return BECAUSE_OWN
     if decision.reason == "uncovered":
         return _why_uncovered(consents, request)
     assert decision.consent is not None, "all other reasons name what decided"

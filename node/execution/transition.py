@@ -51,7 +51,8 @@ class Execution:
     """What executing a block gives; nothing of it is written yet.
 
     ``seen`` holds the block's ids, sorted, by the minute in which they expire; ``expired`` names the lists of seen
-    ids, by minute and height, that go with this block; ``trail`` pairs a subject with the outcome that concerns it.
+    ids, by minute and height, that go with this block; ``trail`` pairs a subject with the outcome that concerns it:
+    a refusal that concerns nobody else concerns its first signer.
     """
 
     outcomes: tuple[bytes, ...]
@@ -77,7 +78,7 @@ def execute_block(header: Header, transactions: Sequence[Transaction], parent: P
         code, told = _execute_one(header, transaction, overlay, genesis.parameters)
         refused_count += code != "ok"
         outcomes.append(encode(Outcome("transaction", transaction.id, code, told)))
-        trail += [(subject, position) for subject in _subjects(told)]
+        trail += [(subject, position) for subject in _subjects(told) or transaction.body.signers[:1]]
     seen = _ids_by_minute(transactions)
     overlay.apply({seen_key(minute, header.height): sha256(b"".join(ids)).digest() for minute, ids in seen.items()})
     expired = parent.expired_seen(header.time_ms // 60_000, SEEN_EXPIRED_PER_BLOCK + len(seen))

@@ -96,4 +96,13 @@ ON_THE_LEDGER: dict[str, Refusal] = _table(
     ),
 )
 
-REFUSALS: dict[str, Refusal] = BEFORE_THE_LEDGER | ON_THE_LEDGER
+AT_THE_NODE: dict[str, Refusal] = _table(
+    ("did.malformed", "this is no did:key of an Ed25519 key", "copy it whole"),
+    ("tx.not_found", "no block holds this transaction", "check the id; if it waits, try again in a moment"),
+    ("tx.not_committed", "the transaction was not committed in time", "it may still be; ask for it again"),
+    ("access.not_served", "the custodian could not have the reading committed in time", "ask again"),
+    ("access.other_member", "the reader is at another member", "ask the node of the reader's own member"),
+    ("custodian.unreachable", "the custodian's node does not answer", "try again later; nothing is lost"),
+)
+
+REFUSALS: dict[str, Refusal] = BEFORE_THE_LEDGER | ON_THE_LEDGER | AT_THE_NODE

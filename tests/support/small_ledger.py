@@ -11,20 +11,10 @@ from node.execution.includable import check_block
 from node.execution.transition import Execution, execute_block
 from storage.merkle import log
 from storage.schema.block import BLOCK_VERSION, OUTCOME, Header, Outcome, Result, history_leaf
-from storage.schema.codec import Value
 from storage.schema.genesis import Genesis, Member, Parameters, check_body, encode_body
 from storage.schema.signatures import public_key_of
-from storage.schema.transaction import (
-    Transaction,
-    decode_transaction,
-    encode_envelope,
-    sign_body,
-)
-from storage.schema.transaction import (
-    encode_body as encode_transaction_body,
-)
+from storage.schema.transaction import Transaction
 
-START_MS = 1_800_000_000_000
 MEMBERS = ("east", "north", "south", "west")
 
 
@@ -184,53 +174,3 @@ class SmallLedger:
         for subject, index in execution.trail:
             self.subjects.setdefault(subject, []).append((header.height, index))
         return execution
-
-
-class World:
-    """A ledger, a clock, and short ways to sign calls and to have them ordered."""
-
-    def __init__(self, parameters: Parameters | None = None) -> None:
-        self.genesis = make_genesis(parameters)
-        self.ledger = SmallLedger(self.genesis)
-        self.time_ms = START_MS
-        self._nonce = 0
-
-    @property
-    def time_s(self) -> int:
-        return self.time_ms // 1000
-
-    def sign(
-        self,
-        method: str,
-        arguments: Value,
-        signers: Sequence[Actor],
-        payer: str = "north",
-        *,
-        not_after_s: int | None = None,
-    ) -> Transaction:
-        """Sign a call with a nonce of its own."""
-        self._nonce += 1
-        body = encode_transaction_body(
-            self.genesis.chain_id,
-            self._nonce.to_bytes(16, "big"),
-            self.time_s + 3600 if not_after_s is None else not_after_s,
-            payer,
-            [signer.key for signer in signers],
-            method,
-            arguments,
-        )
-        return decode_transaction(encode_envelope(body, [sign_body(body, signer.seed) for signer in signers]))
-
-    def order(self, *transactions: Transaction) -> list[Outcome]:
-        """Put transactions into one block, a second later, and return their outcomes."""
-        self.time_ms += 1000
-        execution = self.ledger.append(transactions, self.time_ms)
-        return [OUTCOME.decode(outcome) for outcome in execution.outcomes]
-
-    def do(self, method: str, arguments: Value, signers: Sequence[Actor], payer: str = "north") -> Outcome:
-        """Sign a call and order it alone."""
-        return self.order(self.sign(method, arguments, signers, payer))[0]
-
-    def wait(self, seconds: int) -> None:
-        """Let time pass, without a block."""
-        self.time_ms += seconds * 1000
