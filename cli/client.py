@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.client import HTTPConnection, HTTPException, HTTPResponse
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import IO, Annotated, Any, TypeVar
 from urllib.parse import urlencode
 
 import msgspec
@@ -20,6 +20,7 @@ _GRACE_S = 5.0
 
 T = TypeVar("T")
 Json = dict[str, Any]
+Hex = Annotated[str, msgspec.Meta(pattern=r"\A(?:[0-9a-f]{2})+\Z")]
 
 
 class _Problem(msgspec.Struct):

@@ -51,7 +51,7 @@ class Verb(click.Command):
         try:
             answer = super().invoke(ctx)
             assert isinstance(answer, Answer), "a command returns its answer"
-            show(answer, schema, as_json=as_json)
+            show(answer, schema, as_json=ctx.meta["as_json"])
         except CliError as error:
             raise _addressed(error, schema, as_json=as_json) from None
         except _REFUSALS as error:

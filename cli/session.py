@@ -6,7 +6,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from cli.client import Node
+from cli.client import Hex, Node
 from cli.errors import CliError, Exit, usage_error
 from cli.passphrase import Passphrases
 from cli.place import Place
@@ -23,8 +23,8 @@ class NodeStatus(msgspec.Struct):
     """What a command needs to know of its node; ``caretrace status`` shows more."""
 
     member: str
-    chain_id: str
-    service_key: str
+    chain_id: Hex
+    service_key: Hex
 
 
 class Person(msgspec.Struct):

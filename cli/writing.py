@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from cli.client import Hex
 from cli.errors import CliError, Exit
 from cli.output import Answer, facts
 from cli.session import Session
@@ -57,7 +58,7 @@ class _Accepted(msgspec.Struct):
 
 
 class _Signature(msgspec.Struct):
-    signature: str
+    signature: Hex
 
 
 Made = Callable[[Committed], dict[str, Any]]

@@ -3,7 +3,10 @@
 import os
 import secrets
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 
 class PrivateFileError(Exception):
@@ -13,7 +16,14 @@ class PrivateFileError(Exception):
 
 
 def write_private(path: Path, data: bytes, *, replace: bool) -> None:
-    """Write a file of mode 0600 so that a crash leaves the old one or the new one, never a part.
+    """Write a small file in one go; see ``private_writer``."""
+    with private_writer(path, replace=replace) as file:
+        file.write(data)
+
+
+@contextmanager
+def private_writer(path: Path, *, replace: bool) -> Iterator[IO[bytes]]:
+    """Write a file of mode 0600 so that a crash or an error leaves the old one or the new one, never a part.
 
     Raises:
         FileExistsError: it is there already and ``replace`` is false; of two writers one wins.
@@ -22,7 +32,7 @@ def write_private(path: Path, data: bytes, *, replace: bool) -> None:
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
     try:
         with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            file.write(data)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         if replace:
