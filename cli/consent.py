@@ -45,9 +45,8 @@ def consent() -> None:
 @wanted
 @click.option("--uses", type=click.IntRange(min=1), help="How many reads each practitioner has.")
 @writing
-def grant(session: Session, who: str | None, signer: str | None, uses: int | None, **options: object) -> Answer:
+def grant(session: Session, who: str | None, signer: str | None, uses: int | None, stated: Wanted) -> Answer:
     """Let somebody read records, for a purpose, within limits."""
-    stated = Wanted(**options)  # type: ignore[arg-type]  # click gives each option of `wanted` under its field's name
     if not stated.to or not stated.purposes:
         raise usage_error("a grant says to whom and for what", "--to WHO --purpose TREAT")
     key = _patient_key(session, who, signer)
@@ -69,9 +68,8 @@ def grant(session: Session, who: str | None, signer: str | None, uses: int | Non
 @wanted
 @click.option("--emergency", is_flag=True, help="Against emergency access too.")
 @writing
-def exclude(session: Session, who: str | None, signer: str | None, emergency: bool, **options: object) -> Answer:
+def exclude(session: Session, who: str | None, signer: str | None, emergency: bool, stated: Wanted) -> Answer:
     """Shut something out, whatever is granted."""
-    stated = Wanted(**options)  # type: ignore[arg-type]  # as above
     key = _patient_key(session, who, signer)
     provision = provision_of(session, encode_did(key.did), "deny", stated)
     return write(
@@ -192,9 +190,7 @@ def check(session: Session, requester: str, record: str, code: str, who: str | N
 def _patient_key(session: Session, who: str | None, signer: str | None) -> Key:
     key = session.only_key(who or signer)
     if signer and session.key(signer).did != key.did:
-        raise usage_error(
-            f"{signer} is not {who}, and nobody can act for a patient yet", "--as with the patient's name"
-        )
+        raise usage_error(f"{signer} is not {who}, and nobody can act for a patient yet", f"--as {who}")
     return key
 
 
