@@ -146,6 +146,18 @@ def test_votes_of_several_types_are_never_mixed_into_a_commit() -> None:
         assert "does not verify" in refused(replace(value, signatures=(*value.signatures[:2], signed(2, other))))
 
 
+def test_a_vote_of_another_type_over_the_very_same_statement_does_not_count() -> None:
+    for vote_type, other, result in (
+        (COMMIT, PREPARE, RESULT),
+        (COMMIT, PROPOSAL, RESULT),
+        (PREPARE, COMMIT, ZERO_DIGEST),
+    ):
+        value = certificate((0, 1, 2), vote_type)
+        odd = sign(seed(2), vote_preimage(CHAIN_ID, EPOCH, other, VIEW, HEIGHT, DIGEST, result))
+
+        assert "does not verify" in refused(replace(value, signatures=(*value.signatures[:2], odd)), vote_type)
+
+
 def test_prepares_are_no_commit_and_commits_are_no_prepare() -> None:
     assert "a result stands in a COMMIT" in refused(certificate((0, 1, 2), PREPARE), COMMIT)
     assert "a result stands in a COMMIT" in refused(certificate((0, 1, 2), COMMIT), PREPARE)

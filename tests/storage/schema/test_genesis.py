@@ -9,6 +9,7 @@ from msgspec.structs import replace
 from storage.merkle.log import EMPTY_ROOT
 from storage.schema.codec import encode
 from storage.schema.genesis import (
+    GENESIS_BYTES_MAX,
     PARAMETER_BOUNDS,
     GenesisError,
     Member,
@@ -127,12 +128,15 @@ def test_a_file_with_a_byte_put_in_or_left_out_is_refused(seed: int) -> None:
         FILE.decode().encode("utf-16"),
         json.dumps(json.loads(FILE)).encode(),
         FILE + b"\n",
-        b" " * (1 << 20) + FILE,
     ],
     ids=lambda data: f"{len(data)} bytes {data[:12]!r}",
 )
 def test_what_is_not_the_canonical_file_is_refused(data: bytes) -> None:
     refused(data)
+
+
+def test_a_file_over_its_limit_is_refused_before_it_is_read() -> None:
+    assert "too large" in refused(b"[" * (GENESIS_BYTES_MAX + 1))
 
 
 def test_every_founder_must_have_signed() -> None:

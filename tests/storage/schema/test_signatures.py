@@ -38,6 +38,13 @@ def test_a_signature_on_the_edge_is_judged_by_the_chains_rule(case: dict[str, An
             verify_signature(public, message, signature)
 
 
+@pytest.mark.parametrize(("key_size", "signature_size"), [(0, 64), (31, 64), (33, 64), (32, 0), (32, 63), (32, 65)])
+def test_sizes_are_checked_before_libsodium_reads_memory(key_size: int, signature_size: int) -> None:
+    # PyNaCl hands both over by their address and does not look at the size of the key.
+    with pytest.raises(SignatureError, match="32 bytes"):
+        verify_signature(bytes(key_size), b"message", bytes(signature_size))
+
+
 @pytest.mark.parametrize("case", EDGES["signing_keys"], ids=lambda case: case["why"])
 def test_a_signing_key_is_sound_or_not(case: dict[str, Any]) -> None:
     assert is_sound_signing_key(bytes.fromhex(case["key"])) is case["sound"]
