@@ -196,7 +196,7 @@ class Muxer(IMuxedConn):
 
     async def _read_incoming(self) -> None:
         unread = bytearray()
-        while True:
+        while not self.closed.is_set():
             data = await self._conn.read()
             self.received_bytes += len(data)
             unread += data
@@ -206,7 +206,7 @@ class Muxer(IMuxedConn):
         """Handle every whole frame; return how many bytes they were."""
         start, end = 0, len(unread)
         with memoryview(unread) as view:
-            while end - start >= HEADER.size:
+            while end - start >= HEADER.size and not self.closed.is_set():
                 version, kind, flags, stream_id, length = HEADER.unpack_from(view, start)
                 if version != 0 or kind > GO_AWAY:
                     raise MuxerFaultError("sent a frame that Yamux does not know")

@@ -48,6 +48,7 @@ if libp2p.__version__ != LIBRARY_VERSION:
     raise ImportError(f"libp2p {LIBRARY_VERSION} is needed, {libp2p.__version__} is installed: its mends fit no other")
 
 _NEGOTIATION_S_MAX = 5
+_LIBRARY_LOGGERS = ("libp2p", "multiaddr")
 
 STREAM_ENDS = (IOException, MuxedStreamError, MuxedConnError, MultiselectClientError)
 """What reading or writing raises when a stream or its connection ends: nobody's fault, the connection is redialled."""
@@ -67,8 +68,9 @@ def quiet_library_logs() -> None:
 
     ``caretrace.network`` says in one line each what matters of it.
     """
-    for name in ("libp2p", "multiaddr"):
-        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
+    for name in ("libp2p", *logging.root.manager.loggerDict):
+        if name.partition(".")[0] in _LIBRARY_LOGGERS:  # One by one: some of them set a level of their own.
+            logging.getLogger(name).setLevel(logging.CRITICAL + 1)
     # This module logs on the root logger, which would even install a handler there.
     setattr(swarm_connection, "logging", logging.getLogger("libp2p.network.connection"))  # noqa: B010 - a module
 

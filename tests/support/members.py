@@ -113,8 +113,8 @@ class Puppet:
     def __init__(self, member: Member) -> None:
         self.member = member
         self.transport = Transport(member.seed, handshake_s_max=5)
-        for name in (VOTE, BULK):
-            self.transport.serve(f"/caretrace/{name}/1", self.on_stream)
+        for protocol in (f"/caretrace/{VOTE}/1", f"/caretrace/{BULK}/1", "/meshsub/1.1.0"):
+            self.transport.serve(protocol, self.on_stream)
 
     async def on_stream(self, _peer: object, _stream: object) -> None:
         """Take a stream and never read it."""
@@ -123,9 +123,9 @@ class Puppet:
     @asynccontextmanager
     async def connected_to(self, member: Member) -> AsyncIterator[Muxer]:
         """Dial a member; raises ConnectError if it refuses."""
+        tcp = await connect(member.address, 2)
+        muxer = await self.transport.shake_hands(tcp, peer_id_of(member.peer.node_key), lambda _peer: True)
         async with self.transport.run():
-            tcp = await connect(member.address, 2)
-            muxer = await self.transport.shake_hands(tcp, peer_id_of(member.peer.node_key), lambda _peer: True)
             await self.transport.adopt(muxer)
             yield muxer
             muxer.abort("the test is over")
