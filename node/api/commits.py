@@ -23,7 +23,8 @@ class Commits:
         self._next_block = trio.Event()
         if self._waiters:
             for tx_id in tx_ids:
-                if event := self._waiters.pop(tx_id, None):
+                event = self._waiters.pop(tx_id, None)
+                if event is not None:
                     event.set()
 
     def close(self) -> None:
