@@ -4,15 +4,7 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from storage.schema.block import Header
-
-
-class Prepared(Protocol):
-    """A state that has been worked out and not yet written."""
-
-    @property
-    def root(self) -> bytes:
-        """The root of the state after the writes."""
-        ...
+from storage.state import PreparedState
 
 
 class ParentState(Protocol):
@@ -22,7 +14,7 @@ class ParentState(Protocol):
         """Return the value under an exact key, or None if there is none."""
         ...
 
-    def prepare(self, writes: Mapping[bytes, bytes | None]) -> Prepared:
+    def prepare(self, writes: Mapping[bytes, bytes | None]) -> PreparedState:
         """Work out what the state becomes; changes nothing."""
         ...
 
@@ -54,17 +46,25 @@ class History(Protocol):
         ...
 
 
-class Parent(Protocol):
-    """The ledger, as the rules of a block see it."""
+class Ground(Protocol):
+    """What executing a block reads: the state, and which seen ids may go."""
+
+    @property
+    def state(self) -> ParentState:
+        """The state after the head."""
+        ...
+
+    def expired_seen(self, before_minute: int, limit: int) -> tuple[tuple[int, int], ...]:
+        """Return the oldest lists of seen ids, as (expiry minute, height), that ended before a minute."""
+        ...
+
+
+class Parent(Ground, Protocol):
+    """What judging a block reads beside: the head, the history, and every id that a block has held."""
 
     @property
     def head(self) -> ParentHead:
         """The newest committed block."""
-        ...
-
-    @property
-    def state(self) -> ParentState:
-        """The state after it."""
         ...
 
     @property
@@ -74,8 +74,4 @@ class Parent(Protocol):
 
     def contains(self, tx_id: bytes) -> bool:
         """Tell whether a transaction of this id stands in any block."""
-        ...
-
-    def expired_seen(self, before_minute: int, limit: int) -> tuple[tuple[int, int], ...]:
-        """Return the oldest lists of seen ids, as (expiry minute, height), that ended before a minute."""
         ...

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Protocol
 
 from node.contracts.contract import StateReader
-from node.contracts.entries import load_access, load_record
+from node.contracts.entries import load_access, load_person, load_record
 from node.execution.rendering import show_event, show_id, show_time_ms
 from storage.schema import events
 from storage.schema.block import Header, Outcome
@@ -31,6 +31,19 @@ _ACTIONS = {
     "access.request": "read",
     "access.served": "serve",
 }
+# Of what was done, the event says what and by whom: a person, by the field named, or a member by its service key.
+_DONE: dict[type, tuple[str, str]] = {
+    events.PatientRegistered: ("register-patient", "patient"),
+    events.PractitionerEnrolled: ("enrol-practitioner", "member"),
+    events.PractitionerRevoked: ("revoke-practitioner", "member"),
+    events.RecordRegistered: ("add-record", "custodian"),
+    events.ConsentGranted: ("grant", "patient"),
+    events.ConsentRevoked: ("revoke", "patient"),
+    events.ExclusionSet: ("exclude", "patient"),
+    events.ExclusionEnded: ("end-exclusion", "patient"),
+    events.AccessPermitted: ("read", "requester"),
+}
+_BY_MEMBERS = frozenset({"record.register", "access.served", "identity.revoke_practitioner"})
 
 
 class _Block(Protocol):
@@ -115,24 +128,20 @@ def audit(
 
 
 def _entry(ledger: LedgerReader, height: int, index: int, time_ms: int, outcome: Outcome) -> Shown:
-    transaction = _transaction(ledger, height, index)
     event = outcome.events[0]
     record = getattr(event, "record", None)
     entry = None if record is None else load_record(ledger.state, record)
     refused = next((told for told in outcome.events if isinstance(told, events.Refused)), None)
     consent = getattr(event, "consent", None)
-    kind = "consent" if consent is not None else "exclusion"
     return {
         "time": show_time_ms(time_ms),
         "height": height,
         "transaction": outcome.id.hex(),
-        "actor": _actor(transaction),
-        "member": transaction.body.payer,
-        "action": _ACTIONS[transaction.body.method],
+        **(_done(ledger, event) if outcome.code == "ok" else _tried(ledger, height, index)),
         "record": show_id("record", record),
         "category": None if entry is None else entry.category,
         "purpose": getattr(event, "purpose", None),
-        "consent": show_id(kind, consent if consent is not None else getattr(event, "exclusion", None)),
+        "consent": show_id("consent", consent) or show_id("exclusion", getattr(event, "exclusion", None)),
         "outcome": "ok" if outcome.code == "ok" else "refused",
         "code": outcome.code,
         "emergency": False,
@@ -141,12 +150,24 @@ def _entry(ledger: LedgerReader, height: int, index: int, time_ms: int, outcome:
     }
 
 
-def _actor(transaction: Transaction) -> str | None:
-    """Return who acted: a person's DID, or the member whose service key signed alone."""
-    method = transaction.body.method
-    if method in ("record.register", "access.served", "identity.revoke_practitioner"):
-        return transaction.body.payer
-    return show_id("patient", transaction.body.signers[0])
+def _done(ledger: LedgerReader, event: events.Event) -> Shown:
+    action, field = _DONE[type(event)]
+    actor = getattr(event, field)
+    if isinstance(actor, str):
+        return {"actor": actor, "member": actor, "action": action}
+    member = getattr(event, "member", None)
+    if member is None:
+        patient = load_person(ledger.state, actor)
+        assert patient is not None, "whoever acted is registered"
+        member = patient.member
+    return {"actor": show_id("patient", actor), "member": member, "action": action}
+
+
+def _tried(ledger: LedgerReader, height: int, index: int) -> Shown:
+    """Say who tried what: of a refusal only the transaction itself tells."""
+    body = _transaction(ledger, height, index).body
+    actor = body.payer if body.method in _BY_MEMBERS else show_id("patient", body.signers[0])
+    return {"actor": actor, "member": body.payer, "action": _ACTIONS[body.method]}
 
 
 def _serving(ledger: LedgerReader, event: events.Event) -> Shown:

@@ -13,13 +13,14 @@ from node.contracts.contract import Call, ContractError
 from node.contracts.entries import seen_key
 from node.contracts.registry import RULES
 from node.execution.overlay import Overlay
-from node.execution.parent import Parent, Prepared
+from node.execution.parent import Ground
 from storage.merkle import log
 from storage.schema import events
 from storage.schema.block import Header, Outcome, Result
 from storage.schema.codec import encode
 from storage.schema.genesis import Genesis, Parameters
 from storage.schema.transaction import Transaction
+from storage.state import PreparedState
 
 SEEN_EXPIRED_PER_BLOCK = 16
 
@@ -58,19 +59,19 @@ class Execution:
     outcomes: tuple[bytes, ...]
     writes: dict[bytes, bytes | None]
     result: Result
-    prepared: Prepared
+    prepared: PreparedState
     seen: dict[int, tuple[bytes, ...]]
     expired: tuple[tuple[int, int], ...]
     trail: tuple[tuple[bytes, int], ...]
     refused_count: int
 
 
-def execute_block(header: Header, transactions: Sequence[Transaction], parent: Parent, genesis: Genesis) -> Execution:
-    """Work out what a block, checked before, does to its parent's state; changes nothing.
+def execute_block(header: Header, transactions: Sequence[Transaction], ground: Ground, genesis: Genesis) -> Execution:
+    """Work out what a block, checked before, does to the state that it stands on; changes nothing.
 
     The order of the block is the order of execution: ``check_block`` has seen to it that urgent calls stand first.
     """
-    overlay = Overlay(parent.state)
+    overlay = Overlay(ground.state)
     outcomes: list[bytes] = []
     trail: list[tuple[bytes, int]] = []
     refused_count = 0
@@ -81,10 +82,10 @@ def execute_block(header: Header, transactions: Sequence[Transaction], parent: P
         trail += [(subject, position) for subject in _subjects(told) or transaction.body.signers[:1]]
     seen = _ids_by_minute(transactions)
     overlay.apply({seen_key(minute, header.height): sha256(b"".join(ids)).digest() for minute, ids in seen.items()})
-    expired = parent.expired_seen(header.time_ms // 60_000, SEEN_EXPIRED_PER_BLOCK + len(seen))
+    expired = ground.expired_seen(header.time_ms // 60_000, SEEN_EXPIRED_PER_BLOCK + len(seen))
     overlay.apply({seen_key(minute, height): None for minute, height in expired})
     writes = overlay.writes()
-    prepared = parent.state.prepare(writes)
+    prepared = ground.state.prepare(writes)
     outcomes_root = log.root([log.leaf_hash(outcome) for outcome in outcomes])
     result = Result(prepared.root, outcomes_root, len(outcomes), genesis.validators.digest())
     return Execution(tuple(outcomes), writes, result, prepared, seen, expired, tuple(trail), refused_count)

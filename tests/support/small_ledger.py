@@ -10,12 +10,11 @@ from node.contracts.governance import genesis_state
 from node.execution.includable import check_block
 from node.execution.transition import Execution, execute_block
 from storage.merkle import log
-from storage.schema.block import BLOCK_VERSION, OUTCOME, Header, Outcome, Result, history_leaf
+from storage.schema.block import OUTCOME, Header, Outcome, Result, history_leaf
 from storage.schema.genesis import Genesis, Member, Parameters, check_body, encode_body
 from storage.schema.signatures import public_key_of
 from storage.schema.transaction import Transaction
-
-MEMBERS = ("east", "north", "south", "west")
+from tests.support.chain import NAMES, make_header, seed_of
 
 
 @dataclass(frozen=True)
@@ -26,7 +25,7 @@ class Actor:
 
     @property
     def seed(self) -> bytes:
-        return sha256(b"signing " + self.name.encode()).digest()
+        return seed_of(self.name)
 
     @property
     def key(self) -> bytes:
@@ -34,25 +33,30 @@ class Actor:
 
     @property
     def sealing_key(self) -> bytes:
-        return crypto_scalarmult_base(sha256(b"sealing " + self.name.encode()).digest())
+        return crypto_scalarmult_base(seed_of(f"{self.name}, sealing"))
+
+
+def of_member(member: str, key: str) -> Actor:
+    """A member as the holder of one of its keys, named as in ``tests.support.chain``, which signs certificates."""
+    return Actor(f"testnet/{member}/{key}")
 
 
 def service(member: str) -> Actor:
-    return Actor(f"service of {member}")
+    return of_member(member, "service")
 
 
 def make_genesis(parameters: Parameters | None = None) -> Genesis:
     members = tuple(
         Member(
             name=name,
-            organisation_key=Actor(f"organisation of {name}").key,
-            node_key=Actor(f"node of {name}").key,
+            organisation_key=of_member(name, "organisation").key,
+            node_key=of_member(name, "node").key,
             service_key=service(name).key,
-            encryption_key=Actor(f"encryption of {name}").sealing_key,
+            encryption_key=of_member(name, "encryption").sealing_key,
             addresses=(),
             roles=("validator",),
         )
-        for name in MEMBERS
+        for name in NAMES
     )
     return check_body(encode_body("testnet", parameters or Parameters(), members))
 
@@ -90,12 +94,21 @@ class SmallHead:
     result: Result
 
     @property
+    def height(self) -> int:
+        return self.header.height
+
+    @property
     def digest(self) -> bytes:
         return self.header.digest()
 
     @property
     def result_digest(self) -> bytes:
         return self.result.digest()
+
+
+@dataclass(frozen=True)
+class SmallBlock:
+    envelopes: tuple[bytes, ...]
 
 
 @dataclass
@@ -135,30 +148,12 @@ class SmallLedger:
     def outcome(self, height: int, index: int) -> Outcome:
         return OUTCOME.decode(self.blocks[height][2][index])
 
-    def envelope(self, height: int, index: int) -> bytes:
-        return self.blocks[height][1][index].envelope
-
-    def next_header(self, transactions: Sequence[Transaction], time_ms: int) -> Header:
-        return Header(
-            version=BLOCK_VERSION,
-            chain_id=self.genesis.chain_id,
-            epoch=0,
-            height=self.head.header.height + 1,
-            parent=self.head.digest,
-            parent_result=self.head.result_digest,
-            time_ms=time_ms,
-            proposer=MEMBERS[0],
-            first_view=0,
-            tx_root=log.root([transaction.leaf for transaction in transactions]),
-            tx_count=len(transactions),
-            tx_bytes=sum(len(transaction.envelope) for transaction in transactions),
-            validators_hash=self.genesis.validators.digest(),
-            history_root=self.history.root(),
-        )
+    def block(self, height: int) -> "SmallBlock":
+        return SmallBlock(tuple(transaction.envelope for transaction in self.blocks[height][1]))
 
     def append(self, transactions: Sequence[Transaction], time_ms: int) -> Execution:
         """Judge, execute and commit a block of these transactions."""
-        header = self.next_header(transactions, time_ms)
+        header = make_header(self.genesis, self, transactions, time_ms)
         check_block(header, transactions, self, self.genesis)
         execution = execute_block(header, transactions, self, self.genesis)
         prepared = execution.prepared

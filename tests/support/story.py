@@ -1,6 +1,7 @@
 """People who act on a small ledger: short ways to sign calls and to have them ordered, and a story to begin with."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from storage.schema.block import OUTCOME, Outcome
 from storage.schema.calls import (
@@ -22,6 +23,7 @@ from storage.schema.transaction import (
     encode_envelope,
     sign_body,
 )
+from tests.support.kept_ledger import KeptLedger
 from tests.support.small_ledger import Actor, SmallLedger, make_genesis, service
 
 START_MS = 1_800_000_000_000
@@ -31,9 +33,10 @@ DAY_S = 86_400
 class World:
     """A ledger, a clock, and short ways to sign calls and to have them ordered."""
 
-    def __init__(self, parameters: Parameters | None = None) -> None:
+    def __init__(self, parameters: Parameters | None = None, path: Path | None = None) -> None:
+        """Act on a ledger in memory, or on the real one in a folder."""
         self.genesis = make_genesis(parameters)
-        self.ledger = SmallLedger(self.genesis)
+        self.ledger = SmallLedger(self.genesis) if path is None else KeptLedger(path, self.genesis)
         self.time_ms = START_MS
         self._nonce = 0
 
@@ -81,8 +84,8 @@ class World:
 class Story(World):
     """A world in which north sponsors the patient pia and holds her record, and south employs the physician ben."""
 
-    def __init__(self, parameters: Parameters | None = None) -> None:
-        super().__init__(parameters)
+    def __init__(self, parameters: Parameters | None = None, path: Path | None = None) -> None:
+        super().__init__(parameters, path)
         self.pia, self.ben = Actor("pia"), Actor("ben")
         self.register(self.pia)
         self.enrol(self.ben)

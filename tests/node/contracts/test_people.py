@@ -5,7 +5,7 @@ from storage.schema.block import Outcome
 from storage.schema.calls import EnrolPractitioner, RegisterPatient, RevokePractitioner
 from storage.schema.events import PatientRegistered, PractitionerEnrolled, PractitionerRevoked, Refused
 from storage.schema.transaction import decode_transaction, encode_body, encode_envelope, sign_body
-from tests.support.small_ledger import Actor, service
+from tests.support.small_ledger import Actor, of_member, service
 from tests.support.story import DAY_S, Story, World
 
 PIA, BEN = Actor("pia"), Actor("ben")
@@ -37,7 +37,7 @@ def test_a_patient_is_registered_by_their_own_key_and_the_sponsors() -> None:
         pytest.param([service("north")], "signers.count", id="the sponsor alone"),
         pytest.param([service("north"), PIA], "signers.not_service_key", id="in the other order"),
         pytest.param([PIA, service("north"), BEN], "signers.count", id="one too many"),
-        pytest.param([PIA, Actor("organisation of north")], "signers.not_service_key", id="the cold key"),
+        pytest.param([PIA, of_member("north", "organisation")], "signers.not_service_key", id="the cold key"),
     ],
 )
 def test_a_patient_is_not_registered_with_other_signers(signers: list[Actor], code: str) -> None:
@@ -92,7 +92,7 @@ def test_a_members_own_key_is_nobodys_signing_key() -> None:
     world = World()
 
     outcome = world.do(
-        "identity.register_patient", RegisterPatient(PIA.sealing_key), [Actor("node of west"), service("north")]
+        "identity.register_patient", RegisterPatient(PIA.sealing_key), [of_member("west", "node"), service("north")]
     )
 
     assert outcome.code == "identity.key_in_use"
