@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cli.errors import CliError
+
 BUNDLE_BYTES_MAX = 64 << 20
 PEOPLE_AND_PLACES = frozenset(
     {"Patient", "Practitioner", "PractitionerRole", "Organization", "Location", "RelatedPerson", "Person", "Group"}
@@ -42,10 +44,12 @@ CATEGORY_OF_CODING = {
 _DATES = ("effectiveDateTime", "issued", "recordedDate", "onsetDateTime", "authoredOn", "occurrenceDateTime", "date")
 
 
-class BundleError(Exception):
+class BundleError(CliError):
     """A file or folder is not what was asked for: FHIR R4 Bundles with one patient each."""
 
-    code = "input.no_bundle"
+    def __init__(self, message: str) -> None:
+        """Say what it is instead."""
+        super().__init__("input.no_bundle", message)
 
 
 @dataclass(frozen=True, slots=True)

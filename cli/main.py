@@ -14,6 +14,8 @@ import click
 from cli.errors import CliError, Exit
 
 COMMANDS = {
+    "demo": "cli.demo:demo",
+    "testnet": "cli.testnet:testnet",
     "init": "cli.init:init",
     "found": "cli.found:found",
     "start": "cli.start:start",
@@ -29,6 +31,7 @@ COMMANDS = {
     "audit": "cli.audit:audit",
     "receipt": "cli.receipt:receipt",
     "ledger": "cli.ledger:ledger",
+    "bench": "cli.bench:bench",
     "completion": "cli.completion:completion",
     "version": "cli.version:version",
 }

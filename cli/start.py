@@ -40,7 +40,7 @@ def start(home: Path | None, genesis: Path | None, passphrases: Passphrases) -> 
     _check_membership(place, config, keys)
     secrets = passphrases.open(keys, f"the node {config.name}")
     # By name, late: it loads libp2p and takes a second, which no other command is to wait for.
-    status: int = import_module("node.runtime").run(place.path, secrets)
+    status: int = import_module("node.runtime.process").run(place.path, secrets)
     return Answer({"name": config.name, "home": str(place.path)}, exit_code=Exit.OK if status == 0 else Exit.ERROR)
 
 

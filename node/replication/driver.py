@@ -1,0 +1,312 @@
+"""Steps the ordering engine and carries its effects out, in order; the only place where the two worlds meet.
+
+One task owns engine, chain and vote log. An effect that waits for a persist is carried out after it because effects
+are carried out one after the other and a persist returns only when the disk has it.
+"""
+
+import logging
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import trio
+
+from consensus import engine as ordering
+from consensus.engine import Check, Checked, Engine, Event, Executed, Recovered, TimerFired, WorkWaiting
+from node.execution.includable import BlockInvalidError
+from node.execution.transition import Execution
+from node.mempool import Mempool
+from node.metrics import Metrics
+from node.network.host import Network
+from node.replication.bodies import Bodies, BodiesError
+from node.replication.chain import Chain
+from node.replication.proposer import Proposer
+from storage.schema.block import Certificate, Header
+from storage.schema.transaction import Transaction
+from storage.vote_log import VoteLog
+
+EVENTS_MAX = 50_000
+BULK_BYTES_MIN = 8 * 1024
+VOTE_CHANNEL = "vote"
+BLOCK_CHANNEL = "block"
+
+_RECORD, _BODY = b"\x00", b"\x01"
+
+log = logging.getLogger("caretrace.replication")
+
+
+@dataclass(slots=True)
+class _InFlight:
+    """The block that is being agreed on, as far as this node has worked on it."""
+
+    header: Header
+    transactions: list[Transaction]
+    execution: Execution | None = None
+
+
+class Driver:
+    """The engine's host."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        chain: Chain,
+        vote_log: VoteLog | None,
+        network: Network,
+        mempool: Mempool,
+        bodies: Bodies,
+        proposer: Proposer,
+        metrics: Metrics,
+        wall_ms: Callable[[], int],
+    ) -> None:
+        """Take the parts; nothing happens before ``run``."""
+        self.engine = engine
+        self._chain = chain
+        self._vote_log = vote_log
+        self._network = network
+        self._mempool = mempool
+        self._bodies = bodies
+        self._proposer = proposer
+        self._metrics = metrics
+        self._wall_ms = wall_ms
+        self._events: deque[Event] = deque()
+        self._wake = trio.Event()
+        self._timers: dict[str, int] = {}
+        self._in_flight: _InFlight | None = None
+        self._nursery: trio.Nursery | None = None
+        self._was_waiting = False
+        self.halted: str | None = None
+        self._duties = self._duties_by_effect()
+        self._on_catch_up: list[Callable[[int, tuple[str, ...]], None]] = []
+        self._on_view: list[Callable[[], None]] = []
+
+    async def run(self, recovered: Recovered, start_number: bytes) -> None:
+        """Start the engine and step it until cancelled; ``start_number`` is 16 fresh random bytes."""
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            self._carry_out(self.engine.start(_now_ms(), recovered, start_number))
+            while True:
+                self._work()
+                deadline_ms = min(self._timers.values(), default=None)
+                draft_ms = self._proposer.due_ms(_now_ms())
+                soonest = min((at for at in (deadline_ms, draft_ms) if at is not None), default=None)
+                if self._events:
+                    await trio.lowlevel.checkpoint()
+                    continue
+                with trio.move_on_at(soonest / 1000 if soonest is not None else trio.current_time() + 60):
+                    await self._wake.wait()
+                self._wake = trio.Event()
+
+    def listen(self, catch_up: Callable[[int, tuple[str, ...]], None], view_entered: Callable[[], None]) -> None:
+        """Call ``catch_up`` when blocks are missing, ``view_entered`` when there is a new primary."""
+        self._on_catch_up.append(catch_up)
+        self._on_view.append(view_entered)
+
+    def post(self, event: Event) -> None:
+        """Hand an event in; it is taken in turn."""
+        if len(self._events) < EVENTS_MAX:
+            self._events.append(event)
+        self._wake.set()
+
+    def on_message(self, peer: str, data: bytes) -> None:
+        """Take an engine message from the network."""
+        self.post(ordering.Received(peer, data))
+
+    def on_connected(self, peer: str) -> None:
+        """A connection to a member stands; what was sent to it before may be lost."""
+        self.post(ordering.PeerConnected(peer))
+
+    def work_arrived(self) -> None:
+        """The mempool has changed."""
+        self._wake.set()
+
+    def apply_certified(self, header: Header, transactions: list[Transaction], certificate: Certificate) -> bool:
+        """Commit a block that was fetched and verified under its certificate; False if it no longer fits the head.
+
+        Raises:
+            BlockInvalidError: executing it here gives another result than the quorum certified.
+        """
+        if header.height != self._chain.head.header.height + 1 or header.parent != self._chain.head.digest:
+            return False
+        execution = self._chain.execute(header, transactions)
+        if execution.result.digest() != certificate.result:
+            raise BlockInvalidError("executing it gives another result than the quorum certified")
+        self._commit(header, transactions, execution, certificate)
+        self._step(ordering.Advanced(header, certificate))
+        return True
+
+    def _work(self) -> None:
+        """Fire due timers, take one waiting event, and draft if it is time."""
+        now_ms = _now_ms()
+        for name in [name for name, at_ms in self._timers.items() if at_ms <= now_ms]:
+            del self._timers[name]
+            self._step(TimerFired(name))
+        if self._events:
+            self._step(self._events.popleft())
+        if bool(self._mempool) != self._was_waiting:
+            self._was_waiting = bool(self._mempool)
+            self._step(WorkWaiting(self._was_waiting))
+        draft_ms = self._proposer.due_ms(now_ms)
+        if draft_ms is not None and draft_ms <= _now_ms():
+            drafted = self._proposer.draft()
+            if drafted is not None:
+                self._in_flight = _InFlight(drafted.header, list(self._proposer.drafted))
+                self._bodies.keep(self._proposer.drafted)
+                self._step(drafted)
+
+    def _step(self, event: Event) -> None:
+        self._carry_out(self.engine.step(_now_ms(), event))
+
+    def _carry_out(self, effects: tuple[ordering.Effect, ...]) -> None:
+        for effect in effects:
+            self._duties[type(effect)](effect)
+
+    def _duties_by_effect(self) -> dict[type, Callable[[Any], object]]:
+        """What is to be done for each kind of effect; one that is missing here is our bug."""
+        return {
+            ordering.Persist: self._persist,
+            ordering.Truncate: self._truncate,
+            ordering.Send: lambda send: self._network.send(send.peer, _channel(send.data), send.data),
+            ordering.Broadcast: lambda send: self._network.broadcast(_channel(send.data), send.data),
+            ordering.Draft: self._proposer.want,
+            ordering.Check: self._check,
+            ordering.Execute: self._execute,
+            ordering.Deliver: self._deliver,
+            ordering.SetTimer: lambda timer: self._timers.__setitem__(timer.name, timer.at_ms),
+            ordering.CancelTimer: lambda timer: self._timers.pop(timer.name, None),
+            ordering.CatchUp: self._catch_up,
+            ordering.ViewEntered: self._enter_view,
+            ordering.Fault: lambda fault: self._network.drop(fault.peer, fault.reason),
+            ordering.Accuse: self._accuse,
+            ordering.Halt: self._halt,
+        }
+
+    def _catch_up(self, effect: ordering.CatchUp) -> None:
+        for catch_up in self._on_catch_up:
+            catch_up(effect.height, effect.peers)
+
+    def _enter_view(self, effect: ordering.ViewEntered) -> None:
+        self._metrics.view.set(effect.view)
+        log.info("view %d entered, primary %s", effect.view, effect.primary)
+        for view_entered in self._on_view:
+            view_entered()
+
+    def _accuse(self, effect: ordering.Accuse) -> None:
+        first, second = effect.first.hex(), effect.second.hex()
+        log.warning("%s signed two different statements: %s and %s", effect.member, first, second)
+
+    def _halt(self, effect: ordering.Halt) -> None:
+        self.halted = effect.reason
+        log.error("this node votes no more and only follows: %s", effect.reason)
+
+    def _persist(self, effect: ordering.Persist) -> None:
+        assert self._vote_log is not None, "who has no vote log does not vote"
+        records = [_RECORD + record for record in effect.records]
+        if effect.bodies_of is not None:
+            in_flight = self._in_flight
+            assert in_flight is not None
+            assert in_flight.header.digest() == effect.bodies_of, "the bodies kept are those of the block in flight"
+            records += [_BODY + transaction.envelope for transaction in in_flight.transactions]
+        self._vote_log.append(records)
+        self._metrics.vote_syncs.inc()
+
+    def _truncate(self, effect: ordering.Truncate) -> None:
+        if self._vote_log is not None:
+            records = [_RECORD + record for record in effect.records]
+            self._vote_log.truncate(records, self._chain.head.header.height)
+
+    def _check(self, check: Check) -> None:
+        """Judge a proposal now if its bodies are here; fetch them first if not."""
+        refusal = self._refusal_by_clock(check)
+        if refusal is None:
+            try:
+                transactions, found = self._bodies.held(check.leaves, check.bodies)
+            except BodiesError as error:
+                refusal = str(error)
+            else:
+                if transactions is not None:
+                    self._judge(check, transactions)
+                    return
+                assert self._nursery is not None
+                self._nursery.start_soon(self._fetch_and_judge, check, found)
+                return
+        self._answer_check(check, refusal)
+
+    async def _fetch_and_judge(self, check: Check, found: dict[bytes, Transaction]) -> None:
+        try:
+            transactions = await self._bodies.fetch(check.leaves, found, check.holders)
+        except BodiesError as error:
+            self._answer_check(check, str(error))
+            return
+        self._judge(check, transactions)
+        self._wake.set()
+
+    def _refusal_by_clock(self, check: Check) -> str | None:
+        """The time rule (docs/spec/block.md): a prepared certificate exempts from it, and from nothing else."""
+        if check.certified:
+            return None
+        parameters, header, wall_ms = self._chain.genesis.parameters, check.header, self._wall_ms()
+        if header.time_ms < wall_ms - parameters.clock_behind_ms_max:
+            return f"its time is {wall_ms - header.time_ms} ms behind this node's clock"
+        is_ahead = header.time_ms > wall_ms + parameters.clock_ahead_ms_max
+        if is_ahead and header.time_ms != self._chain.head.header.time_ms + 1:
+            return f"its time is {header.time_ms - wall_ms} ms ahead of this node's clock"
+        return None
+
+    def _judge(self, check: Check, transactions: list[Transaction]) -> None:
+        try:
+            self._chain.check(check.header, transactions)
+        except BlockInvalidError as error:
+            self._answer_check(check, str(error))
+            return
+        self._in_flight = _InFlight(check.header, transactions)
+        self._bodies.keep(transactions)
+        self._answer_check(check, None)
+
+    def _answer_check(self, check: Check, refusal: str | None) -> None:
+        if refusal is not None:
+            self._metrics.proposals_refused.inc()
+            log.warning("no vote for block %d of %s: %s", check.header.height, check.header.proposer, refusal)
+        self.post(Checked(check.header.digest(), refusal))
+
+    def _execute(self, effect: ordering.Execute) -> None:
+        in_flight, digest = self._in_flight, effect.header.digest()
+        assert in_flight is not None
+        assert in_flight.header.digest() == digest, "only a block that was checked is executed"
+        in_flight.execution = self._chain.execute(in_flight.header, in_flight.transactions)
+        self.post(Executed(digest, in_flight.execution.result.digest()))
+
+    def _deliver(self, effect: ordering.Deliver) -> None:
+        if effect.header.height <= self._chain.head.header.height:
+            return
+        in_flight = self._in_flight
+        assert in_flight is not None
+        assert in_flight.execution is not None
+        assert in_flight.header.digest() == effect.header.digest(), "only a block that was executed is committed"
+        self._commit(effect.header, in_flight.transactions, in_flight.execution, effect.certificate)
+
+    def _commit(
+        self, header: Header, transactions: list[Transaction], execution: Execution, certificate: Certificate
+    ) -> None:
+        self._chain.commit(header, transactions, execution, certificate)
+        self._mempool.remove(transaction.id for transaction in transactions)
+        self._bodies.forget()
+        self._in_flight = None
+        self._proposer.on_commit(_now_ms())
+        self._metrics.height.set(header.height)
+        self._metrics.mempool_transactions.set(len(self._mempool))
+
+
+def split_records(stored: tuple[bytes, ...]) -> tuple[tuple[bytes, ...], tuple[bytes, ...]]:
+    """Part what stands in the vote log: the engine's records, and the bodies of blocks that it promised to hold."""
+    records = tuple(entry[1:] for entry in stored if entry[:1] == _RECORD)
+    return records, tuple(entry[1:] for entry in stored if entry[:1] == _BODY)
+
+
+def _channel(data: bytes) -> str:
+    return VOTE_CHANNEL if len(data) < BULK_BYTES_MIN else BLOCK_CHANNEL
+
+
+def _now_ms() -> int:
+    return int(trio.current_time() * 1000)

@@ -1,0 +1,174 @@
+"""Takes transactions in, from clients and from peers, and sees to it that they reach the primary and everyone.
+
+What a client hands in goes to the primary at once, over a direct stream. What still waits a moment later is gossiped
+in batches, so that no single primary can keep a transaction from the others.
+"""
+
+import logging
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import trio
+
+from node.execution.admission import AdmissionError, admit, check_payer
+from node.mempool import Mempool, MempoolFullError
+from node.metrics import Metrics
+from node.network.host import Network
+from node.network.peers import PeerFaultError
+from node.replication.chain import Chain, Committed
+from node.replication.wire import BATCH, TRANSACTIONS_TOPIC, encode_batches
+from storage.schema.codec import DecodeError
+from storage.schema.signatures import SignatureError
+from storage.schema.transaction import Transaction, envelope_leaf
+
+CHANNEL = "transactions"
+GOSSIP_EVERY_S = 0.25
+VERIFY_CHUNK = 50
+QUEUED_ENVELOPES_MAX = 20_000
+
+log = logging.getLogger("caretrace.replication")
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why an envelope was not taken: a stable code, the argument at fault, and words."""
+
+    code: str
+    detail: str
+    field: str = ""
+
+
+class Intake:
+    """The door of the mempool."""
+
+    def __init__(
+        self,
+        name: str,
+        chain: Chain,
+        mempool: Mempool,
+        network: Network,
+        metrics: Metrics,
+        wall_ms: Callable[[], int],
+        primary: Callable[[], str],
+    ) -> None:
+        """Stand between clients, peers and the pool; ``primary`` names who proposes now."""
+        self._name = name
+        self._chain = chain
+        self._mempool = mempool
+        self._network = network
+        self._metrics = metrics
+        self._wall_ms = wall_ms
+        self._work_arrived: Callable[[], None] = lambda: None
+        self._primary = primary
+        self._queue: deque[bytes] = deque()
+        self._queued = trio.Event()
+        self._ours: dict[bytes, bytes] = {}
+        self._new: dict[bytes, bytes] = {}
+        self._a_turn_old: dict[bytes, bytes] = {}
+        chain.listen(self._on_commit)
+
+    def serve(self, work_arrived: Callable[[], None]) -> None:
+        """Listen to peers; ``work_arrived`` is called whenever the pool may have grown."""
+        self._work_arrived = work_arrived
+        self._network.on_message(CHANNEL, self._on_batch)
+        self._network.on_gossip(TRANSACTIONS_TOPIC, self._on_batch)
+
+    async def run(self) -> None:
+        """Verify what peers send, and gossip what waits, until cancelled."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._verify_queued)
+            nursery.start_soon(self._gossip_waiting)
+
+    async def submit(self, envelopes: Sequence[bytes]) -> list[bytes | Refusal]:
+        """Take a client's envelopes; answers the id, or why not, for each in its place."""
+        answers: list[bytes | Refusal] = []
+        accepted: list[bytes] = []
+        for index, envelope in enumerate(envelopes, start=1):
+            answer = self._take(envelope)
+            if isinstance(answer, Transaction):
+                accepted.append(envelope)
+                self._ours[answer.id] = envelope
+                self._new[answer.id] = envelope
+                answers.append(answer.id)
+            else:
+                answers.append(answer)
+            if index % VERIFY_CHUNK == 0:
+                await trio.lowlevel.checkpoint()
+        self._forward(accepted)
+        self._work_arrived()
+        return answers
+
+    def forward_again(self) -> None:
+        """A new primary reigns: give it what our clients still wait for."""
+        self._forward(list(self._ours.values()))
+
+    def verify(self, transaction: Transaction) -> None:
+        """Check a transaction's signatures and count them.
+
+        Raises:
+            SignatureError: one does not verify.
+        """
+        self._metrics.signatures_verified.inc(len(transaction.signatures))
+        transaction.verify_signatures()
+
+    def _take(self, envelope: bytes) -> Transaction | bytes | Refusal:
+        """Admit one envelope: the transaction if it is new, its id if it waits already, or why not."""
+        try:
+            transaction = admit(envelope, self._chain.genesis.chain_id, self._wall_ms() // 1000)
+            if transaction.id in self._mempool:
+                self.verify(transaction)
+                return transaction.id
+            if self._chain.ledger.contains(transaction.id):
+                return Refusal("tx.replayed", "the ledger holds this transaction already")
+            self.verify(transaction)
+            check_payer(transaction, self._chain.ledger.state)
+            self._mempool.add(transaction)
+        except (AdmissionError, DecodeError, SignatureError, MempoolFullError) as error:
+            self._metrics.admissions_refused.inc()
+            return Refusal(error.code, str(error), getattr(error, "field", ""))
+        return transaction
+
+    def _forward(self, envelopes: list[bytes]) -> None:
+        primary = self._primary()
+        if primary != self._name:
+            for batch in encode_batches(envelopes):
+                self._network.send(primary, CHANNEL, batch)
+
+    def _on_batch(self, _peer: str, data: bytes) -> None:
+        try:
+            envelopes = BATCH.decode(data)
+        except DecodeError as error:
+            raise PeerFaultError(f"it sent a malformed batch of transactions: {error}") from None
+        room = QUEUED_ENVELOPES_MAX - len(self._queue)
+        if room < len(envelopes):
+            self._metrics.envelopes_shed.inc(len(envelopes) - room)
+        self._queue.extend(envelopes[:room])
+        self._queued.set()
+
+    async def _verify_queued(self) -> None:
+        while True:
+            await self._queued.wait()
+            self._queued = trio.Event()
+            while self._queue:
+                for _ in range(min(VERIFY_CHUNK, len(self._queue))):
+                    envelope = self._queue.popleft()
+                    if self._mempool.by_leaf(envelope_leaf(envelope)) is None:
+                        self._take(envelope)
+                self._work_arrived()
+                await trio.lowlevel.checkpoint()
+
+    async def _gossip_waiting(self) -> None:
+        """Publish, every so often, what our clients handed in and no block has taken for a whole turn."""
+        while True:
+            await trio.sleep(GOSSIP_EVERY_S)
+            waiting = list(self._a_turn_old.values())
+            self._a_turn_old, self._new = self._new, {}
+            for batch in encode_batches(waiting):
+                await self._network.publish(TRANSACTIONS_TOPIC, batch)
+
+    def _on_commit(self, committed: Committed) -> None:
+        for transaction in committed.transactions:
+            self._ours.pop(transaction.id, None)
+            self._new.pop(transaction.id, None)
+            self._a_turn_old.pop(transaction.id, None)

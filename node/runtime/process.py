@@ -1,0 +1,181 @@
+"""The process of one node: opened from its home, run until a signal, closed so that nothing is lost."""
+
+import gc
+import logging
+import os
+import signal
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+import trio
+
+from consensus.engine import Recovered
+from node.api.app import create_app
+from node.api.health import create_health_app
+from node.api.server import ListenError as HttpListenError
+from node.api.server import listen_tcp, listen_unix, serve
+from node.api.services import Services
+from node.config import Config, ConfigError, Home, load_config, parse_host_port
+from node.network.tcp import ListenError as NetworkListenError
+from node.network.transport import quiet_library_logs
+from node.replication.driver import split_records
+from node.runtime.home_lock import HomeInUseError, locked
+from node.runtime.inspect import verify_snapshot
+from node.runtime.logs import set_log_level, set_up_logs
+from node.runtime.parts import Opened, Parts, new_start_number, open_ledger, open_vote_log, wall_ms
+from node.runtime.standing import Standing
+from storage.database import DatabaseError
+from storage.ledger import Ledger
+from storage.opening import LedgerError
+from storage.schema.genesis import Genesis, load_file
+from storage.schema.signatures import SignatureRuleError, self_test
+from storage.vote_log import VoteLog, VoteLogError
+
+CONNECTIONS_MAX = 256
+HEALTH_CONNECTIONS_MAX = 32
+
+log = logging.getLogger("caretrace.runtime")
+
+
+class StartError(Exception):
+    """A node cannot run from this home; the message is for its operator."""
+
+    code = "node.cannot_start"
+
+
+def run(home_path: Path, secrets: Mapping[str, bytes]) -> int:
+    """Run a home's node until SIGTERM or SIGINT; returns the exit code.
+
+    ``secrets`` are the opened keys ``node``, ``service`` and ``encryption``, 32 bytes each.
+
+    Raises:
+        StartError: it cannot run; the reason is in words.
+    """
+    home = Home(home_path.resolve())
+    config = load_config(home, os.environ)
+    set_up_logs(config.log_level, config.log_format)
+    quiet_library_logs()
+    genesis_file = home.genesis_file.read_bytes()
+    genesis = load_file(genesis_file)
+    try:
+        self_test()
+        with locked(home), _opened(home, config, genesis) as opened:
+            parts = Parts(home, config, genesis, secrets, opened)
+            # What exists now lives as long as the process: the collector need not look at it again.
+            gc.freeze()
+            trio.run(partial(_run, home, config, genesis_file, parts), strict_exception_groups=True)
+    except* (
+        DatabaseError,
+        LedgerError,
+        SignatureRuleError,
+        HomeInUseError,
+        HttpListenError,
+        NetworkListenError,
+    ) as group:
+        raise StartError("; ".join(str(error) for error in _leaves(group))) from None
+    return 0
+
+
+def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
+    for error in group.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from _leaves(error)
+        else:
+            yield error
+
+
+@contextmanager
+def _opened(home: Home, config: Config, genesis: Genesis) -> Iterator[Opened]:
+    """Open ledger and vote log; a vote log that cannot tell what was promised makes the node an observer."""
+    data = home.resolve(config.data)
+    data.mkdir(mode=0o700, exist_ok=True)
+    ledger = open_ledger(data, genesis)
+    vote_log: VoteLog | None = None
+    try:
+        try:
+            vote_log = open_vote_log(data, ledger, genesis, config.name)
+        except VoteLogError as error:
+            log.error("the vote log: %s; this node follows, and votes again only with a new node key", error)
+        yield Opened(ledger, vote_log, _recovered(ledger, vote_log))
+    finally:
+        if vote_log is not None:
+            vote_log.close()
+        ledger.close()
+
+
+def _recovered(ledger: Ledger, vote_log: VoteLog | None) -> Recovered:
+    head = ledger.head
+    records = split_records(vote_log.records)[0] if vote_log is not None else ()
+    return Recovered(head.header, head.certificate, head.result_digest, records, vote_log is not None)
+
+
+async def _run(home: Home, config: Config, genesis_file: bytes, parts: Parts) -> None:
+    """Run every part until a signal comes; what fails on the way ends all of them."""
+    standing = Standing(parts, home.resolve(config.data))
+    listeners = [listen_unix(home.socket(config))]
+    tcp = parse_host_port(config.http_tcp)
+    health_listeners = [listen_tcp(*tcp)] if tcp else []
+    app = create_app(_services(genesis_file, parts, standing))
+    health_app = create_health_app(standing.why_not_ready)
+    stop = trio.Event()
+    async with parts.network.run(), trio.open_nursery() as nursery:
+        nursery.start_soon(parts.driver.run, parts.opened.recovered, new_start_number())
+        nursery.start_soon(parts.intake.run)
+        nursery.start_soon(parts.catch_up.run)
+        nursery.start_soon(parts.deposits.run)
+        nursery.start_soon(_heed_signals, home, stop, nursery.cancel_scope)
+        log.info("%s runs at height %d", config.name, parts.chain.head.header.height)
+        async with trio.open_nursery() as serving:
+            serving.start_soon(partial(serve, app, listeners, stop, connections_max=CONNECTIONS_MAX))
+            if health_listeners:
+                health = partial(serve, health_app, health_listeners, stop, connections_max=HEALTH_CONNECTIONS_MAX)
+                serving.start_soon(health)
+            await stop.wait()
+            parts.commits.close()
+        nursery.cancel_scope.cancel()
+    log.info("%s has stopped at height %d", config.name, parts.chain.head.header.height)
+
+
+async def _heed_signals(home: Home, stop: trio.Event, everything: trio.CancelScope) -> None:
+    """SIGTERM and SIGINT stop the node, a second one at once; SIGHUP reads the log level again."""
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+        async for number in signals:
+            if number == signal.SIGHUP:
+                _reload(home)
+            elif stop.is_set():
+                everything.cancel()
+            else:
+                log.info("stopping")
+                stop.set()
+
+
+def _reload(home: Home) -> None:
+    try:
+        config = load_config(home, os.environ)
+    except ConfigError as error:
+        log.error("the settings stay as they were: %s", error)
+        return
+    set_log_level(config.log_level)
+    log.info("log level is %s", config.log_level)
+
+
+def _services(genesis_file: bytes, parts: Parts, standing: Standing) -> Services:
+    return Services(
+        genesis=parts.genesis,
+        genesis_file=genesis_file,
+        custodian=parts.custodian,
+        ledger=parts.opened.ledger,
+        commits=parts.commits,
+        submit=parts.intake.submit,
+        deposits=parts.deposits,
+        labels=parts.labels,
+        reader=parts.reader,
+        status=standing.status,
+        why_not_ready=standing.why_not_ready,
+        metrics=parts.metrics.render,
+        verify=partial(verify_snapshot, parts.opened.ledger, parts.genesis),
+        wall_ms=wall_ms,
+        record_bytes_max=parts.config.record_bytes_max,
+    )
