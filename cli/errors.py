@@ -79,8 +79,9 @@ class CliError(Exception):
         field: str | None = None,
         hint: str | None = None,
         transaction: str | None = None,
+        facts: dict[str, Any] | None = None,
     ) -> None:
-        """Keep the facts; without ``exit_code`` it follows from the code."""
+        """Keep what is known; without ``exit_code`` it follows from the code; ``facts`` stand beside the error."""
         super().__init__(message)
         self.message = message
         self.code = code
@@ -88,6 +89,7 @@ class CliError(Exception):
         self.field = field
         self.hint = hint
         self.transaction = transaction
+        self.facts = facts or {}
 
     def show(self) -> None:
         """Say it on standard error, and with ``--json`` as one object on standard output too."""
@@ -104,14 +106,15 @@ class CliError(Exception):
 
     def fields(self) -> dict[str, Any]:
         """Return the error as a machine reads it."""
-        facts = {
+        error = {
             "code": self.code,
             "message": self.message,
             "field": self.field,
             "hint": self.hint,
             "transaction": self.transaction,
         }
-        return {"schema": self.schema, "error": {name: value for name, value in facts.items() if value is not None}}
+        known = {name: value for name, value in error.items() if value is not None}
+        return {"schema": self.schema, **self.facts, "error": known}
 
 
 def usage_error(message: str, hint: str | None = None) -> CliError:

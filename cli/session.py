@@ -90,6 +90,14 @@ class Session:
             )
         return genesis
 
+    def require_same_network(self) -> None:
+        """Refuse a node of another network than the wallet's, before anything is handed to it.
+
+        Raises:
+            CliError: as for ``genesis``.
+        """
+        _ = self.genesis
+
     def key(self, who: str) -> Key:
         """Find a person's keys in the wallet by name or DID; those for the asked node's member come first.
 

@@ -2,7 +2,7 @@
 
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -76,7 +76,6 @@ def write(
         CliError: refused, by the node or by the ledger; or not committed in time.
         ReceiptError: what the node shows as proof proves nothing.
     """
-    genesis = session.genesis
     secret = session.open(key)["signing"] if key else None
     signers = [key.did] if key else []
     payer = session.status.member
@@ -84,15 +83,32 @@ def write(
         signers.append(bytes.fromhex(session.status.service_key))
     elif key:
         payer = session.member_of(encode_did(key.did))
-    not_after_s = int(time.time()) + min(max(LIFETIME_S, int(session.timeout_s) + 60), LIFETIME_S_MAX - 60)
-    nonce = secrets.token_bytes(16)
-    body = encode_body(genesis.chain_id, nonce, not_after_s, payer, signers, method, arguments)
+    body = _body(session, payer, signers, method, arguments)
     signatures = [sign_body(body, secret)] if secret else []
     if sponsored:
         signatures.append(_sponsor(session, body, signatures))
     started = time.monotonic()
     send(session, body, signatures)
     return answer(session, transaction_id(body).hex(), started, made)
+
+
+def commit(session: Session, key: Key, opened: Mapping[str, bytes], method: str, arguments: Value) -> Committed:
+    """Sign a call by a person's opened keys, send it, and wait for it whatever the user says.
+
+    Raises:
+        CliError: as for ``write``.
+        ReceiptError: as for ``write``.
+    """
+    body = _body(session, session.member_of(encode_did(key.did)), [key.did], method, arguments)
+    started = time.monotonic()
+    send(session, body, [sign_body(body, opened["signing"])])
+    return await_commit(session, transaction_id(body).hex(), started)
+
+
+def _body(session: Session, payer: str, signers: Sequence[bytes], method: str, arguments: Value) -> bytes:
+    not_after_s = int(time.time()) + min(max(LIFETIME_S, int(session.timeout_s) + 60), LIFETIME_S_MAX - 60)
+    nonce = secrets.token_bytes(16)
+    return encode_body(session.genesis.chain_id, nonce, not_after_s, payer, signers, method, arguments)
 
 
 def _sponsor(session: Session, body: bytes, signatures: Sequence[bytes]) -> bytes:
