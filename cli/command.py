@@ -7,15 +7,6 @@ import click
 
 from cli.errors import CliError
 from cli.output import Answer, show
-from node.config import ConfigError
-from node.keys.did import DidError
-from node.keys.keyfile import KeyFileError
-from storage.schema.codec import DecodeError
-from storage.schema.genesis import GenesisError
-from storage.schema.receipt import ReceiptError
-
-# What other rooms refuse by a stable code of their own.
-_REFUSALS = (ConfigError, DecodeError, DidError, GenesisError, KeyFileError, ReceiptError)
 
 _HINTS = {
     "config.not_found": "caretrace init --name NAME --home DIR",
@@ -54,7 +45,7 @@ class Verb(click.Command):
             show(answer, schema, as_json=ctx.meta["as_json"])
         except CliError as error:
             raise _addressed(error, schema, as_json=as_json) from None
-        except _REFUSALS as error:
+        except _refusals() as error:
             raise _addressed(_refusal(error), schema, as_json=as_json) from None
         except OSError as error:
             if error.errno == errno.EPIPE:
@@ -80,6 +71,18 @@ def schema_of(ctx: click.Context) -> str:
         names.insert(0, step.command.name or "")
         step = step.parent
     return ".".join(["caretrace", *names]) + "/1"
+
+
+def _refusals() -> tuple[type[Exception], ...]:
+    """Return what other rooms refuse by a stable code of their own; imported only when something has been raised."""
+    from node.config import ConfigError
+    from node.keys.did import DidError
+    from node.keys.keyfile import KeyFileError
+    from storage.schema.codec import DecodeError
+    from storage.schema.genesis import GenesisError
+    from storage.schema.receipt import ReceiptError
+
+    return ConfigError, DecodeError, DidError, GenesisError, KeyFileError, ReceiptError
 
 
 def _addressed(error: CliError, schema: str, *, as_json: bool) -> CliError:

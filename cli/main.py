@@ -3,8 +3,6 @@
 import json
 import os
 import sys
-import tempfile
-import traceback
 from importlib import import_module
 from types import TracebackType
 from typing import Any
@@ -100,6 +98,10 @@ def report_bug(kind: type[BaseException], error: BaseException, trace: Traceback
     if issubclass(kind, KeyboardInterrupt):
         print("caretrace: interrupted", file=sys.stderr)
         return
+    # Late: together they take as long to load as all else that a command needs.
+    import tempfile
+    import traceback
+
     with tempfile.NamedTemporaryFile("w", prefix="caretrace-bug-", suffix=".txt", delete=False) as file:
         file.writelines(traceback.format_exception(kind, error, trace))
     print(f"caretrace: internal.error: {kind.__name__}, a bug of ours. Its trace: {file.name}", file=sys.stderr)
