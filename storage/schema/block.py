@@ -12,6 +12,7 @@ from storage.merkle import log
 from storage.schema.codec import Bytes32, Bytes64, Form, MemberName, Uint, Value, encode, tagged_digest
 from storage.schema.events import Event
 from storage.schema.signatures import SignatureError, verify_signature
+from storage.schema.transaction import ENVELOPE_BYTES_MAX
 from storage.schema.validators import VALIDATORS_MAX, ValidatorSet
 
 ZERO_DIGEST = bytes(32)
@@ -20,8 +21,10 @@ HEADER_BYTES_MAX = 1024
 RESULT_BYTES_MAX = 256
 OUTCOME_BYTES_MAX = 8 * 1024
 CERTIFICATE_BYTES_MAX = 256 + VALIDATORS_MAX * 72
-# Genesis limits what a block may hold; this only bounds what one who catches up decodes before he checks that.
-CERTIFIED_BLOCK_BYTES_MAX = 16 << 20
+# What genesis may allow a block to hold at most: bodies, proposals and answers to who catches up are sized for it.
+BLOCK_BYTES_MAX = 1 << 20
+BLOCK_TX_MAX = 10_000
+CERTIFIED_BLOCK_BYTES_MAX = 2 * BLOCK_BYTES_MAX
 _VOTE = struct.Struct(">16s32sQBQQ32s32s")
 
 
@@ -126,7 +129,9 @@ class CertifiedBlock(Value, frozen=True):
     header: Header
     certificate: Certificate
     result: Result
-    envelopes: tuple[bytes, ...]
+    envelopes: Annotated[
+        tuple[Annotated[bytes, msgspec.Meta(max_length=ENVELOPE_BYTES_MAX)], ...], msgspec.Meta(max_length=BLOCK_TX_MAX)
+    ]
 
 
 HEADER: Form[Header] = Form(Header, HEADER_BYTES_MAX)

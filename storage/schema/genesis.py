@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from storage.merkle.log import EMPTY_ROOT
-from storage.schema.block import BLOCK_VERSION, ZERO_DIGEST, Header
+from storage.schema.block import BLOCK_BYTES_MAX, BLOCK_TX_MAX, BLOCK_VERSION, ZERO_DIGEST, Header
 from storage.schema.codec import Bytes32, DecodeError, Form, MemberName, Uint, Value, encode, tagged_digest
 from storage.schema.signatures import (
     SIGNATURE_RULE,
@@ -38,13 +38,13 @@ class GenesisError(ValueError):
 
 
 PARAMETER_BOUNDS = {
-    "block_bytes_max": (ENVELOPE_BYTES_MAX, 8 << 20),
-    "block_tx_max": (1, 10_000),
+    "block_bytes_max": (ENVELOPE_BYTES_MAX, BLOCK_BYTES_MAX),
+    "block_tx_max": (1, BLOCK_TX_MAX),
     "clock_ahead_ms_max": (1, 3_600_000),
     "clock_behind_ms_max": (1, 3_600_000),
     "consents_per_grantee_max": (1, 1_000),
     "idle_block_s": (1, 86_400),
-    "payer_tx_per_block_max": (1, 10_000),
+    "payer_tx_per_block_max": (1, BLOCK_TX_MAX),
     "permit_s": (1, 86_400),
     "rotation_blocks": (0, 1_000_000),
 }

@@ -4,21 +4,29 @@ import msgpack
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from storage.merkle import log
 from storage.schema.block import (
+    BLOCK_BYTES_MAX,
+    BLOCK_TX_MAX,
+    CERTIFICATE,
     HEADER,
     OUTCOME,
+    RESULT,
+    CertifiedBlock,
     Header,
     Outcome,
     Result,
     VoteType,
+    decode_certified_block,
     history_leaf,
     vote_preimage,
 )
-from storage.schema.codec import UINT_MAX, encode
+from storage.schema.codec import UINT_MAX, DecodeError, encode
 from storage.schema.events import Event
 from storage.schema.signatures import sign
+from storage.schema.transaction import ENVELOPE_BYTES_MAX
 from tests.support.vectors import from_shown, seed_of, shown, vector_genesis, vectors
 
 BLOCK = vectors("block")
@@ -80,6 +88,32 @@ def test_an_outcome_is_written_and_read_as_the_vectors_have_it(case: dict[str, A
     assert encode(outcome).hex() == case["encoded"]
     assert OUTCOME.decode(bytes.fromhex(case["encoded"])) == outcome
     assert shown(msgpack.unpackb(encode(outcome))) == case["fields"]
+
+
+def test_a_block_as_large_as_genesis_may_allow_fits_the_form_in_which_it_is_fetched() -> None:
+    header = HEADER.decode(bytes.fromhex(BLOCK["header"]["encoded"]))
+    certificate = CERTIFICATE.decode(bytes.fromhex(BLOCK["commit_certificate"]))
+    largest = replace(certificate, signers=tuple(range(128)), signatures=(bytes(64),) * 128)
+    result = RESULT.decode(bytes.fromhex(BLOCK["result"]["encoded"]))
+    size = BLOCK_BYTES_MAX // BLOCK_TX_MAX
+
+    many = CertifiedBlock(header, largest, result, (bytes(size),) * BLOCK_TX_MAX)
+    large = CertifiedBlock(
+        header, largest, result, (bytes(ENVELOPE_BYTES_MAX),) * (BLOCK_BYTES_MAX // ENVELOPE_BYTES_MAX)
+    )
+
+    assert decode_certified_block(encode(many)) == many
+    assert decode_certified_block(encode(large)) == large
+
+
+def test_a_fetched_block_of_too_many_or_too_large_envelopes_is_refused() -> None:
+    header = HEADER.decode(bytes.fromhex(BLOCK["header"]["encoded"]))
+    certificate = CERTIFICATE.decode(bytes.fromhex(BLOCK["commit_certificate"]))
+    result = RESULT.decode(bytes.fromhex(BLOCK["result"]["encoded"]))
+
+    for envelopes in ((b"",) * (BLOCK_TX_MAX + 1), (bytes(ENVELOPE_BYTES_MAX + 1),)):
+        with pytest.raises(DecodeError):
+            decode_certified_block(encode(CertifiedBlock(header, certificate, result, envelopes)))
 
 
 def test_every_kind_of_event_and_every_source_has_a_vector() -> None:
