@@ -1,14 +1,15 @@
 """Following the chain: server-sent events, one message a block, resumed by the height that was seen last."""
 
-from collections.abc import AsyncIterator
+from functools import partial
 
 import msgspec
 import trio
 from fastapi import APIRouter, Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 
 from node.api.problems import RETRY_AFTER_S, ProblemError
 from node.api.services import Services
+from node.api.streaming import StreamedResponse, Write
 from node.execution.rendering import show_event, show_time_ms
 from storage.ledger import Ledger
 from storage.schema.block import OUTCOME
@@ -38,25 +39,25 @@ class Events:
             detail = f"{FOLLOWERS_MAX} clients follow the chain already"
             raise ProblemError(503, "http.busy", detail, retry_after_s=RETRY_AFTER_S)
         height = int(seen) if seen else self._commits.height
-        return StreamingResponse(
-            self._messages(height), media_type="text/event-stream", headers={"cache-control": "no-store"}
-        )
+        headers = {"cache-control": "no-store"}
+        return StreamedResponse(partial(self._tell, height), "text/event-stream", headers)
 
-    async def _messages(self, height: int) -> AsyncIterator[bytes]:
+    async def _tell(self, height: int, write: Write) -> None:
+        """Write the blocks above a height, as they commit, until the node stops."""
         self._followers += 1
         try:
-            yield b": blocks above %d\n\n" % height
+            await write(b": blocks above %d\n\n" % height)
             while not self._commits.closed:
                 if height < self._commits.height:
                     height += 1
-                    yield message(self._ledger, height)
+                    await write(message(self._ledger, height))
                     continue
                 with trio.move_on_after(HEARTBEAT_S) as wait:
                     await self._commits.wait_above(height)
                 if wait.cancelled_caught:
                     # A client that is gone without a word is found out by writing to it.
-                    yield b": still here\n\n"
-            yield b"event: bye\ndata: {}\n\n"
+                    await write(b": still here\n\n")
+            await write(b"event: bye\ndata: {}\n\n")
         finally:
             self._followers -= 1
 

@@ -1,28 +1,30 @@
 """Records: taken in by this member, and read from their custodian under a permit."""
 
-from collections.abc import AsyncIterator
+import logging
 from datetime import date
 from typing import Annotated
 
 import trio
 from fastapi import APIRouter, Path, Query, Request
 from starlette.requests import ClientDisconnect
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 
 from node.api.problems import RETRY_AFTER_S, ProblemError, hint_of
 from node.api.replies import OCTETS, body_of, person, reply, typed
 from node.api.services import Services
+from node.api.streaming import CutShortError, StreamedResponse, Write
 from node.custody.deposits import About, DepositError
 from node.custody.gatekeeper import WithheldError
 from node.custody.labels import LabelError
 from node.custody.reader import CustodianUnreachableError
 from node.custody.vault import VaultFullError
-from node.custody.wire import Chunk
 from node.execution.rendering import show_id, show_time_ms
 from storage.schema.codes import CATEGORIES, category_of
 
 DEPOSITS_MAX = 8
 _NOT_FOUND = frozenset({"access.not_found", "record.not_held"})
+
+log = logging.getLogger("caretrace.http")
 
 AccessId = Annotated[str, Path(max_length=64, description="access id, a-…")]
 Did = Annotated[str, Query(max_length=64, description="the patient's DID")]
@@ -96,20 +98,29 @@ class Records:
 
     async def content(self, access: AccessId) -> Response:
         """The record's ciphertext, as its custodian holds it."""
-        chunks = self._services.reader.fetch_content(typed("a", access, "access"))
+        raw, reader = typed("a", access, "access"), self._services.reader
         try:
-            first = await anext(chunks)
+            first = await reader.fetch_chunk(raw, 0)
         except (WithheldError, CustodianUnreachableError) as error:
             raise _reading_problem(error) from None
-        headers = {"content-length": str(first.size_bytes)}
-        return StreamingResponse(_joined(first, chunks), headers=headers, media_type=OCTETS)
 
+        async def pull(write: Write) -> None:
+            chunk, offset = first, 0
+            while True:
+                await write(chunk.data)
+                offset += len(chunk.data)
+                if offset >= first.size_bytes:
+                    return
+                try:
+                    chunk = await reader.fetch_chunk(raw, offset)
+                except (WithheldError, CustodianUnreachableError) as error:
+                    log.warning("the content for access %s ends at byte %d: %s", raw.hex(), offset, error)
+                    raise CutShortError from None
+                if chunk.size_bytes != first.size_bytes:
+                    log.warning("the content for access %s changed its size on the way", raw.hex())
+                    raise CutShortError
 
-async def _joined(first: Chunk, rest: AsyncIterator[Chunk]) -> AsyncIterator[bytes]:
-    # An error in the midst cuts the answer short of its content-length, which no client takes for the whole.
-    yield first.data
-    async for chunk in rest:
-        yield chunk.data
+        return StreamedResponse(pull, OCTETS, {"content-length": str(first.size_bytes)})
 
 
 def _reading_problem(error: WithheldError | CustodianUnreachableError) -> ProblemError:

@@ -29,6 +29,7 @@ BACKLOG = 128
 GRACE_S = 2.0
 KEEP_ALIVE_S = 75.0
 SEND_TIMEOUT_S = 30.0
+TURN_AWAY_S = 1.0
 HEADERS_BYTES_MAX = 16 * 1024
 UNIX_PATH_BYTES_MAX = 107
 
@@ -106,6 +107,12 @@ class _Connection(TCPServer):
             # Whatever was cancelled on the way, no socket stays open.
             await trio.aclose_forcefully(self.stream)
 
+    async def _read_data(self) -> None:
+        await super()._read_data()
+        # The client has left. hypercorn would keep its place until the idle connection's time is over: a program
+        # that opens a connection for each request would soon be turned away.
+        await self.idle_task.stop()
+
     async def protocol_send(self, event: Event) -> None:
         if not isinstance(event, RawData):
             await super().protocol_send(event)
@@ -178,11 +185,12 @@ async def serve(
 
 
 async def _turn_away(stream: trio.SocketStream) -> None:
-    with trio.move_on_after(1):
-        try:
-            await stream.send_all(_BUSY)
-        except trio.BrokenResourceError:
-            log.debug("a client that was turned away had left already")
+    """Answer 503 and leave the client a moment to read it: closing on unread bytes would reset the connection."""
+    with trio.move_on_after(TURN_AWAY_S), suppress(trio.BrokenResourceError):
+        await stream.send_all(_BUSY)
+        await stream.send_eof()
+        while await stream.receive_some():
+            pass
     await trio.aclose_forcefully(stream)
 
 

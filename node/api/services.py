@@ -4,8 +4,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from storage.integrity import Report
-
 from node.api.commits import Commits
 from node.custody.custodian import Custodian
 from node.custody.deposits import Deposits
@@ -15,8 +13,8 @@ from node.custody.wire import Submit
 from storage.ledger import Ledger
 from storage.schema.genesis import Genesis
 
-Verify = Callable[[Callable[[int, int], None]], Report]
-"""Checks the whole ledger, blocking, and tells a callable the height reached and the last height."""
+Verify = Callable[[Callable[[int, int], None]], Mapping[str, Any]]
+"""Checks the whole ledger, blocking; tells a callable the height reached and the last one; gives the report."""
 
 
 @dataclass(frozen=True, slots=True)

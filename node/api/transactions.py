@@ -1,16 +1,16 @@
 """Transactions: handed in, sponsored, waited for, and proven by their receipt."""
 
-from collections.abc import Awaitable
+from functools import partial
 from typing import Annotated, Any
 
 import msgspec
-import trio
 from fastapi import APIRouter, Path, Query, Request
 from starlette.responses import Response
 
 from node.api.problems import RETRY_AFTER_S, ProblemError, hint_of
 from node.api.replies import MSGPACK, OCTETS, body_of, hex_id, reply
 from node.api.services import Services
+from node.api.streaming import while_listening
 from node.custody.wire import Refusal
 from node.execution.trails import show_transaction
 from storage.schema.codec import DecodeError
@@ -88,7 +88,7 @@ class Transactions:
             return
         if not wait_s:
             raise ProblemError(404, "tx.not_found", "the ledger holds no such transaction", transaction=tx_id.hex())
-        await _unless_gone(request, self._commits.wait_for(tx_id, wait_s))
+        await while_listening(request.receive, partial(self._commits.wait_for, tx_id, wait_s))
         if not self._ledger.contains(tx_id):
             detail = f"not committed within {wait_s:g} s; it may still land"
             raise ProblemError(504, "tx.not_committed", detail, transaction=tx_id.hex())
@@ -152,17 +152,3 @@ def _all_refused(first: dict[str, Any]) -> ProblemError:
         hint=first.get("hint", ""),
         retry_after_s=RETRY_AFTER_S if is_full else None,
     )
-
-
-async def _unless_gone(request: Request, waiting: Awaitable[bool]) -> None:
-    """Wait on behalf of a client, but no longer than it listens."""
-    async with trio.open_nursery() as nursery:
-
-        async def end_when_gone() -> None:
-            while (await request.receive())["type"] != "http.disconnect":
-                pass
-            nursery.cancel_scope.cancel()
-
-        nursery.start_soon(end_when_gone)
-        await waiting
-        nursery.cancel_scope.cancel()

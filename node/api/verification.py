@@ -1,15 +1,15 @@
 """Checking the whole ledger while the node runs: one at a time, in a thread, told as it goes on."""
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 import msgspec
 import trio
 from fastapi import APIRouter
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 
 from node.api.problems import RETRY_AFTER_S, ProblemError
 from node.api.services import Services, Verify
+from node.api.streaming import StreamedResponse, Write
 
 PROGRESS_S = 0.5
 
@@ -29,17 +29,17 @@ class Verification:
         if self._busy.borrowed_tokens:
             detail = "the ledger is being verified already"
             raise ProblemError(503, "http.busy", detail, retry_after_s=RETRY_AFTER_S)
-        return StreamingResponse(self._lines(), media_type="application/x-ndjson")
+        return StreamedResponse(self._tell, "application/x-ndjson")
 
-    async def _lines(self) -> AsyncIterator[bytes]:
+    async def _tell(self, write: Write) -> None:
         run = _Run(self._verify)
         async with self._busy, trio.open_nursery() as nursery:
             nursery.start_soon(run.run)
             while not run.ended.is_set():
                 with trio.move_on_after(PROGRESS_S):
                     await run.ended.wait()
-                yield msgspec.json.encode({"progress": {"height": run.height, "of": run.of}}) + b"\n"
-        yield msgspec.json.encode(run.report) + b"\n"
+                await write(_line({"progress": {"height": run.height, "of": run.of}}))
+        await write(_line(run.report))
 
 
 class _Run:
@@ -61,3 +61,7 @@ class _Run:
         # Raises in the thread when the client is gone, so that nobody's check goes on for nobody.
         trio.from_thread.check_cancelled()
         self.height, self.of = height, of
+
+
+def _line(value: Any) -> bytes:
+    return msgspec.json.encode(value) + b"\n"

@@ -1,6 +1,6 @@
 """The requester's side: asks the custodian for ciphertext and key, by the network or, if it is us, directly."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import TypeVar
 
 import trio
@@ -76,21 +76,24 @@ class Reader:
             raise WithheldError(answer.code, answer.detail)
         return answer
 
-    async def fetch_content(self, access_id: bytes) -> AsyncIterator[Chunk]:
-        """Yield the ciphertext in pieces of at most 1 MiB; it is the reader who can tell whether it is right.
+    async def fetch_chunk(self, access_id: bytes, offset: int) -> Chunk:
+        """Return at most 1 MiB of the ciphertext from an offset; it is the reader who can tell whether it is right.
 
         Raises:
             WithheldError: there is no such permit here, or the custodian gives nothing.
-            CustodianUnreachableError: no answer, or not the whole content.
+            CustodianUnreachableError: no answer, or none of a custodian's.
         """
         access, custodian = self._permit(access_id)
-        offset, size_bytes = 0, None
-        while size_bytes is None or offset < size_bytes:
-            chunk = await self._chunk(custodian, ContentRequest(access_id, access.height, offset))
-            if not chunk.data or chunk.size_bytes != (size_bytes or chunk.size_bytes):
-                raise self._unreachable(custodian, "it sent less than the whole content")
-            size_bytes, offset = chunk.size_bytes, offset + len(chunk.data)
-            yield chunk
+        request = ContentRequest(access_id, access.height, offset)
+        if custodian == self._member:
+            return await self._own.content(self._member, request)
+        payload = await self._ask(custodian, CONTENT_SERVICE, encode(request), CHUNK_TIMEOUT_S, ATTEMPTS)
+        answer = self._decoded(custodian, CONTENT_ANSWER.decode, payload)
+        if isinstance(answer, Withheld):
+            raise WithheldError(answer.code, answer.detail)
+        if not answer.data or offset + len(answer.data) > answer.size_bytes:
+            raise self._unreachable(custodian, "it sent less or more than the content")
+        return answer
 
     def _permit(self, access_id: bytes) -> tuple[AccessEntry, str]:
         access = load_access(self._ledger.state, access_id)
@@ -101,15 +104,6 @@ class Reader:
         record = load_record(self._ledger.state, access.record)
         assert record is not None, "a permit is for a record that stands"
         return access, record.custodian
-
-    async def _chunk(self, custodian: str, request: ContentRequest) -> Chunk:
-        if custodian == self._member:
-            return await self._own.content(self._member, request)
-        payload = await self._ask(custodian, CONTENT_SERVICE, encode(request), CHUNK_TIMEOUT_S, ATTEMPTS)
-        answer = self._decoded(custodian, CONTENT_ANSWER.decode, payload)
-        if isinstance(answer, Withheld):
-            raise WithheldError(answer.code, answer.detail)
-        return answer
 
     async def _ask(self, custodian: str, service: str, payload: bytes, timeout_s: float, attempts: int) -> bytes:
         for attempt in range(1, attempts + 1):
