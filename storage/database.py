@@ -50,7 +50,7 @@ FILES_AREA = "database files"
 # rewritten less often on its way down; what a crash leaves in the log is still read back in 0.2 s.
 WRITE_BUFFER_BYTES = 16 << 20
 # Fewer, larger files: a hundred million entries stay within what one process may hold open.
-FILE_BYTES_MAX = 16 << 20
+FILE_BYTES_MAX = 8 << 20
 BLOCK_CACHE_BYTES = 32 << 20
 BLOOM_BITS_PER_KEY = 10
 
@@ -129,6 +129,17 @@ class Reader:
         except plyvel.Error as error:
             raise translate(error, AREAS[key[:1]]) from None
         return value
+
+    def first_key_outside(self) -> bytes | None:
+        """Return a key that belongs to no area, if there is one."""
+        prefixes = sorted(AREAS)
+        starts = [b"", *(bytes([prefix[0] + 1]) for prefix in prefixes)]
+        for start, stop in zip(starts, [*prefixes, None], strict=True):
+            with self._source.iterator(start=start, stop=stop, include_value=False) as keys:
+                key: bytes | None = next(keys, None)
+            if key is not None:
+                return key
+        return None
 
     def scan(
         self, area: bytes, start: bytes = b"", stop: bytes | None = None, *, reverse: bool = False

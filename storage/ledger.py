@@ -15,7 +15,7 @@ from storage.blocks import Block, Blocks, height_key, stage_block
 from storage.database import HISTORY, META, Database, Reader
 from storage.indexes import Indexes
 from storage.merkle.log import Frontier
-from storage.opening import Head, load_head, load_history, load_state, make_head, open_database
+from storage.opening import VOTES, Head, load_head, load_history, load_state, make_head, open_database
 from storage.receipts import Receipts
 from storage.schema.block import Certificate, Header, Outcome, history_leaf
 from storage.schema.genesis import Genesis
@@ -83,15 +83,16 @@ class Ledger:
         self._database.close()
 
     def snapshot(self) -> Reader:
-        """Return all that is stored at this moment, to be read while the ledger goes on."""
+        """Return all that is stored at this moment, to be read while the ledger goes on (``storage.integrity``)."""
         return self._database.snapshot()
 
     # ------------------------------------------------------------------------------------------------- committing
 
-    def commit(self, commit: Commit) -> None:
+    def commit(self, commit: Commit, *, sync: bool = True) -> None:
         """Write a block with all that follows from it, and return once it is on the disk.
 
-        May run in a thread of its own; other threads go on during the write.
+        May run in a thread of its own; other threads go on during the write. Only what can be made anew from another
+        ledger is written without ``sync``.
 
         Raises:
             DiskFullError: nothing was written; the node must stop.
@@ -100,7 +101,7 @@ class Ledger:
         block, header = commit.block, commit.block.header
         head = make_head(header, block.result, block.certificate)
         self._check(commit, head)
-        batch = self._database.batch()
+        batch = self._database.batch(sync=sync)
         stage_block(batch, header, block.result, block.envelopes, block.outcomes, block.certificate)
         self._indexes.stage(batch, header.height, commit.ids, commit.seen, commit.expired, commit.trail)
         self.state.stage(commit.state, batch)
@@ -108,7 +109,7 @@ class Ledger:
         batch.put(META + b"head", height_key(header.height))
         with self._committing:
             self._database.write(batch)
-            self.synced_batch_count += 1
+            self.synced_batch_count += sync
             self.state.apply(commit.state)
             self._indexes.apply(commit.seen, commit.expired)
             self._history.append(history_leaf(head.digest, head.result_digest))
@@ -128,13 +129,13 @@ class Ledger:
     @property
     def has_vote_log(self) -> bool:
         """Whether a vote log was ever begun beside this ledger."""
-        return self._database.get(META + b"votes") is not None
+        return self._database.get(VOTES) is not None
 
     def note_vote_log(self) -> None:
         """Remember that a vote log was begun, so that its loss is noticed."""
         if not self.has_vote_log:
             batch = self._database.batch()
-            batch.put(META + b"votes", b"")
+            batch.put(VOTES, b"")
             self._database.write(batch)
 
     # ---------------------------------------------------------------------------------------------------- reading

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from storage.blocks import Blocks, stage_block
+from storage.blocks import Blocks, height_key, stage_block
 from storage.database import (
     AREAS,
     CERTIFICATE,
@@ -40,6 +40,7 @@ from storage.schema.genesis import Genesis
 from storage.state import State
 
 FORMAT = b"0"
+VOTES = META + b"votes"
 CHAIN_CHECKED_BLOCKS = 64
 
 
@@ -129,7 +130,7 @@ def _begin(database: Database, genesis: Genesis, genesis_state: Mapping[bytes, b
     batch.put(HISTORY, b"")
     batch.put(META + b"format", FORMAT)
     batch.put(META + b"network", encode(_Network(genesis.body.name, genesis.chain_id)))
-    batch.put(META + b"head", bytes(8))
+    batch.put(META + b"head", height_key(0))
     database.write(batch)
 
 
@@ -170,11 +171,20 @@ def check_network(reader: Reader, genesis: Genesis) -> None:
 
 
 def head_height(reader: Reader) -> int:
-    """Return the height of the last committed block."""
+    """Return the height of the last committed block.
+
+    Raises:
+        DatabaseCorruptError: it is not said, or there are blocks above it.
+    """
     stored = reader.get(META + b"head")
     if stored is None or len(stored) != 8:
         raise DatabaseCorruptError(AREAS[META], "the head is missing")
-    return int.from_bytes(stored, "big")
+    height = int.from_bytes(stored, "big")
+    if reader.get(HEADER + stored) is None:
+        raise DatabaseCorruptError(AREAS[META], f"it says that block {height} is the last, but there is none")
+    if reader.get(HEADER + height_key(height + 1)) is not None:
+        raise DatabaseCorruptError(AREAS[META], f"it says that block {height} is the last, but there are more")
+    return height
 
 
 def load_head(reader: Reader, genesis: Genesis) -> Head:
@@ -184,8 +194,6 @@ def load_head(reader: Reader, genesis: Genesis) -> Head:
         DatabaseCorruptError: names the area and height of what does not hold.
     """
     blocks, height = Blocks(reader), head_height(reader)
-    if height and reader.get(HEADER + (height + 1).to_bytes(8, "big")) is not None:
-        raise DatabaseCorruptError(AREAS[META], f"it says that block {height} is the last, but there are more")
     head = load_certified(blocks, genesis, height)
     above = head.header
     for below in range(height - 1, max(-1, height - 1 - CHAIN_CHECKED_BLOCKS), -1):

@@ -1,0 +1,263 @@
+"""Whether a ledger is, byte for byte, what follows from its genesis: nothing changed, nothing missing, nothing added.
+
+Files and checksums come first. Then each block, from genesis on: its certificate by a quorum, the header and result
+that it certifies, their links to the block below, every transaction and its signatures, the outcomes, the history.
+Each block is executed again, in a second ledger that begins with genesis, and must give the certified result. At the
+end both ledgers must hold the same, entry by entry: so are the state, the indexes, the trail and the lists of seen
+ids checked, and nothing that only the checked ledger says is ever believed.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import zip_longest
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Protocol
+
+from storage.blocks import Block, Blocks
+from storage.database import (
+    AREAS,
+    BODY,
+    FILES_AREA,
+    HEADER,
+    HISTORY,
+    META,
+    OUTCOMES,
+    RESULT,
+    SEEN,
+    STATE,
+    TRAIL,
+    TX_INDEX,
+    Database,
+    DatabaseCorruptError,
+    Reader,
+)
+from storage.database_files import FileDamageError, check_all
+from storage.ledger import Commit, Head, Ledger
+from storage.merkle import log
+from storage.opening import VOTES, check_network, head_height, load_certified
+from storage.schema.block import Header, Result, transactions_root
+from storage.schema.codec import DecodeError
+from storage.schema.genesis import Genesis
+from storage.schema.signatures import SignatureError
+from storage.schema.transaction import Transaction, decode_transaction
+from storage.state import PreparedState
+
+
+class Executed(Protocol):
+    """What executing a block gives, as far as the ledger keeps it; see ``storage.ledger.Commit``."""
+
+    @property
+    def outcomes(self) -> tuple[bytes, ...]:
+        """The encoded outcomes."""
+        ...
+
+    @property
+    def result(self) -> Result:
+        """What a certificate signs."""
+        ...
+
+    @property
+    def prepared(self) -> PreparedState:
+        """The state after the block."""
+        ...
+
+    @property
+    def seen(self) -> Mapping[int, tuple[bytes, ...]]:
+        """The sorted ids by expiry minute."""
+        ...
+
+    @property
+    def expired(self) -> tuple[tuple[int, int], ...]:
+        """The lists of ids that go."""
+        ...
+
+    @property
+    def trail(self) -> tuple[tuple[bytes, int], ...]:
+        """Subjects with the outcomes that concern them."""
+        ...
+
+
+Execute = Callable[[Header, Sequence[Transaction], Ledger], Executed]
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """The first thing that is wrong; ``height`` is None where the damage belongs to no block."""
+
+    height: int | None
+    area: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What was verified: the heights from and to, how many blocks held, and what did not."""
+
+    from_height: int
+    to_height: int
+    blocks: int
+    first_bad: Finding | None
+
+    @property
+    def ok(self) -> bool:
+        """Whether everything holds."""
+        return self.first_bad is None
+
+
+def verify_folder(
+    path: Path, genesis: Genesis, genesis_state: Mapping[bytes, bytes], execute: Execute, progress: Progress
+) -> Report:
+    """Verify the ledger in a folder that no process holds open; see ``verify``.
+
+    Raises:
+        LedgerError: it is another network's, or of another format.
+        DatabaseError: there is none, or it is in use.
+    """
+    try:
+        _check_files(path)
+        database = Database.open(path)
+    except DatabaseCorruptError as error:
+        return Report(0, 0, 0, _finding(error))
+    with closing(database):
+        return verify(path, database, genesis, genesis_state, execute, progress)
+
+
+def verify(
+    path: Path,
+    reader: Reader,
+    genesis: Genesis,
+    genesis_state: Mapping[bytes, bytes],
+    execute: Execute,
+    progress: Progress,
+) -> Report:
+    """Verify the files in a folder and, from genesis to the head, what a reader of the database there finds.
+
+    A running node gives a snapshot of its ledger, and calls this in a thread of its own: it takes about as long as
+    executing every block did, and room for a second ledger beside the folder. ``execute`` must do what the network
+    does; ``progress`` is told each height with that of the head, and ends the whole by raising.
+
+    Raises:
+        LedgerError: it is another network's, or of another format.
+    """
+    height = verified = 0
+    try:
+        _check_files(path)
+        _read_everything(reader)
+        check_network(reader, genesis)
+        height = head_height(reader)
+        with (
+            TemporaryDirectory(prefix="verify-", dir=path.parent) as folder,
+            closing(Ledger.open(Path(folder) / "ledger", genesis, genesis_state)) as replay,
+        ):
+            while verified < height:
+                _replay_block(Blocks(reader), genesis, replay, execute)
+                verified += 1
+                progress(verified, height)
+            _compare(reader, replay.snapshot(), height)
+    except DatabaseCorruptError as error:
+        return Report(0, height, verified, _finding(error))
+    return Report(0, height, verified, None)
+
+
+def _finding(error: DatabaseCorruptError) -> Finding:
+    return Finding(error.height, error.area, error.detail)
+
+
+def _check_files(path: Path) -> None:
+    try:
+        check_all(path)
+    except FileDamageError as error:
+        raise DatabaseCorruptError(FILES_AREA, str(error)) from None
+
+
+def _read_everything(reader: Reader) -> None:
+    for area in AREAS:
+        for _ in reader.scan(area):
+            pass
+    if reader.first_key_outside() is not None:
+        raise DatabaseCorruptError(FILES_AREA, "there is an entry that belongs to no area")
+
+
+def _replay_block(blocks: Blocks, genesis: Genesis, replay: Ledger, execute: Execute) -> None:
+    height = replay.head.height + 1
+    head = load_certified(blocks, genesis, height)
+    _check_place(head.header, genesis, replay)
+    transactions = _checked_transactions(blocks, head.header)
+    outcomes = blocks.outcomes(height)
+    root = log.root([log.leaf_hash(outcome) for outcome in outcomes])
+    if (root, len(outcomes)) != (head.result.outcomes_root, head.result.outcome_count):
+        raise DatabaseCorruptError(AREAS[OUTCOMES], "not those that the result covers", height)
+    executed = execute(head.header, transactions, replay)
+    _check_execution(executed, head, outcomes)
+    assert head.certificate is not None, "every block above 0 has one"
+    envelopes = tuple(transaction.envelope for transaction in transactions)
+    replay.commit(
+        Commit(
+            block=Block(head.header, envelopes, head.certificate, head.result, outcomes),
+            ids=tuple(transaction.id for transaction in transactions),
+            state=executed.prepared,
+            seen=executed.seen,
+            expired=executed.expired,
+            trail=executed.trail,
+        ),
+        sync=False,
+    )
+
+
+def _check_place(header: Header, genesis: Genesis, replay: Ledger) -> None:
+    below = replay.head
+    if header.chain_id != genesis.chain_id or header.validators_hash != genesis.validators.digest():
+        raise DatabaseCorruptError(AREAS[HEADER], "of another network or other validators", header.height)
+    if (header.parent, header.parent_result) != (below.digest, below.result_digest):
+        raise DatabaseCorruptError(AREAS[HEADER], "not built on the block below", header.height)
+    if header.history_root != replay.history.root():
+        raise DatabaseCorruptError(AREAS[HISTORY], "the header covers another history", header.height)
+
+
+def _checked_transactions(blocks: Blocks, header: Header) -> list[Transaction]:
+    try:
+        transactions = [decode_transaction(envelope) for envelope in blocks.envelopes(header.height)]
+        size_bytes = sum(len(transaction.envelope) for transaction in transactions)
+        root = transactions_root([transaction.leaf for transaction in transactions])
+        if (root, len(transactions), size_bytes) != (header.tx_root, header.tx_count, header.tx_bytes):
+            raise DatabaseCorruptError(AREAS[BODY], "not the transactions of the header", header.height)
+        for transaction in transactions:
+            transaction.verify_signatures()
+    except (DecodeError, SignatureError) as error:
+        raise DatabaseCorruptError(AREAS[BODY], f"a transaction is not valid: {error}", header.height) from None
+    return transactions
+
+
+def _check_execution(executed: Executed, head: Head, outcomes: tuple[bytes, ...]) -> None:
+    if executed.outcomes != outcomes:
+        raise DatabaseCorruptError(AREAS[OUTCOMES], "executing the block again gives others", head.height)
+    if executed.prepared.root != head.result.state_root:
+        raise DatabaseCorruptError(AREAS[STATE], "executing the block again gives another", head.height)
+    if executed.result != head.result:
+        raise DatabaseCorruptError(AREAS[RESULT], "executing the block again gives another", head.height)
+
+
+def _compare(checked: Reader, replayed: Reader, head_height: int) -> None:
+    for area, name in AREAS.items():
+        # Beside what follows from the blocks there is one note of the node's own.
+        entries = (entry for entry in checked.scan(area) if entry[0] != VOTES)
+        for found, due in zip_longest(entries, replayed.scan(area)):
+            if found == due:
+                continue
+            if found is None or (due is not None and due[0] < found[0]):
+                assert due is not None, "one of two that differ is there"
+                raise DatabaseCorruptError(name, "an entry is missing", _height_of(area, due, head_height))
+            why = "an entry was changed" if due is not None and due[0] == found[0] else "an entry was added"
+            raise DatabaseCorruptError(name, why, _height_of(area, due or found, head_height))
+
+
+def _height_of(area: bytes, entry: tuple[bytes, bytes], head_height: int) -> int:
+    key, value = entry
+    if area == TX_INDEX:
+        place = value[:8]
+    else:
+        place = {SEEN: key[9:17], TRAIL: key[33:41], STATE: b"", META: b"", HISTORY: b""}.get(area, key[1:9])
+    return min(int.from_bytes(place, "big"), head_height) if place else head_height
