@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import trio
 from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.config import Config
-from hypercorn.events import Closed, Event, RawData
+from hypercorn.events import Closed, Event, RawData, Updated
 from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ConnectionState
@@ -107,13 +107,18 @@ class _Connection(TCPServer):
             # Whatever was cancelled on the way, no socket stays open.
             await trio.aclose_forcefully(self.stream)
 
+    _has_left = False
+
     async def _read_data(self) -> None:
         await super()._read_data()
         # The client has left. hypercorn would keep its place until the idle connection's time is over: a program
         # that opens a connection for each request would soon be turned away.
+        self._has_left = True
         await self.idle_task.stop()
 
     async def protocol_send(self, event: Event) -> None:
+        if self._has_left and isinstance(event, Updated):
+            return
         if not isinstance(event, RawData):
             await super().protocol_send(event)
             return
