@@ -35,6 +35,7 @@ from libp2p.security.noise.transport import Transport as NoiseTransport
 from libp2p.stream_muxer.exceptions import MuxedConnError, MuxedStreamError
 from libp2p.tools.anyio_service import background_trio_service
 from libp2p.transport.upgrader import TransportUpgrader
+from multiaddr import Multiaddr
 
 from node.network import yamux
 from node.network.muxer import Muxer
@@ -75,6 +76,14 @@ def quiet_library_logs() -> None:
     setattr(swarm_connection, "logging", logging.getLogger("libp2p.network.connection"))  # noqa: B010 - a module
 
 
+class _DiscreetHost(BasicHost):
+    """Announces no addresses, as gossip otherwise does with every message: where members are, the ledger says."""
+
+    def get_addrs(self) -> list[Multiaddr]:
+        """Nothing."""
+        return []
+
+
 class Transport:
     """This node's libp2p host; it speaks of peers by libp2p id, everything above it by member name."""
 
@@ -104,7 +113,7 @@ class Transport:
                 outbound_stream_protocol_negotiation_timeout=_NEGOTIATION_S_MAX,
             ),
         )
-        self.host = BasicHost(network=self._swarm, disable_identify_address_discovery=True)
+        self.host = _DiscreetHost(network=self._swarm, disable_identify_address_discovery=True)
         # Identify, its push and ping tell strangers what we run and let a peer write into our address book.
         self.host.multiselect.handlers.clear()
         self._swarm.notifees.clear()

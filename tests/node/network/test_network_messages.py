@@ -5,7 +5,8 @@ import pytest
 import trio
 
 from node.network.limits import NetworkLimits
-from tests.support.members import BULK, VOTE, Puppet, make_node, members, running, until
+from node.network.peers import Peer
+from tests.support.members import BULK, VOTE, Node, Puppet, make_node, members, running, until
 
 pytestmark = pytest.mark.network
 
@@ -67,13 +68,12 @@ async def test_a_message_to_a_peer_without_a_connection_is_dropped_and_counted()
 
 
 @asynccontextmanager
-async def node_with_a_stalled_peer(limits: NetworkLimits) -> AsyncIterator[tuple]:
+async def node_with_a_stalled_peer(limits: NetworkLimits) -> AsyncIterator[tuple[Node, Node]]:
     """Ada, connected to ben, who reads, and to the puppet, who takes streams and reads nothing."""
     everyone = members("ada", "ben", "puppet")
     ada, ben = make_node(everyone[0], everyone, limits), make_node(everyone[1], everyone)
     ben.network.set_peers([everyone[0].peer])
     async with running(ada, ben, meshed=False), Puppet(everyone[2]).connected_to(everyone[0]):
-        # The puppet offers no gossip stream, so the link ends after a while: long after this test.
         await until(lambda: ada.hears("puppet") and ada.hears("ben"))
         yield ada, ben
 
@@ -137,9 +137,8 @@ async def test_messages_survive_a_network_that_cuts_them_into_crumbs() -> None:
     """The library gives up on a message of more than 100 pieces."""
     everyone = members("ada", "ben", "proxy")
     ada, ben = nodes = [make_node(member, everyone) for member in everyone[:2]]
-    through_proxy = everyone[1].peer.__class__("ben", everyone[1].peer.node_key, (everyone[2].address,))
-    ada.network.set_peers([through_proxy])
-    ben.network.set_peers([everyone[0].peer.__class__("ada", everyone[0].peer.node_key, ())])
+    ada.network.set_peers([Peer("ben", everyone[1].peer.node_key, (everyone[2].address,))])
+    ben.network.set_peers([Peer("ada", everyone[0].peer.node_key, ())])
 
     async def crumble(source: trio.SocketStream, target: trio.SocketStream) -> None:
         async for data in source:
