@@ -10,11 +10,12 @@ from node.custody.deposits import Deposits
 from node.custody.labels import Labels
 from node.custody.reader import Reader
 from node.custody.wire import Submit
+from storage.integrity import Report
 from storage.ledger import Ledger
 from storage.schema.genesis import Genesis
 
-Verify = Callable[[Callable[[int, int], None]], Mapping[str, Any]]
-"""Checks the whole ledger, blocking; tells a callable the height reached and the last one; gives the report."""
+Verify = Callable[[Callable[[int, int], None]], Report]
+"""Checks the whole ledger, blocking; tells a callable the height reached and that of the head."""
 
 
 @dataclass(frozen=True, slots=True)

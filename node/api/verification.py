@@ -10,6 +10,7 @@ from starlette.responses import Response
 from node.api.problems import RETRY_AFTER_S, ProblemError
 from node.api.services import Services, Verify
 from node.api.streaming import StreamedResponse, Write
+from storage.integrity import Report
 
 PROGRESS_S = 0.5
 
@@ -39,7 +40,8 @@ class Verification:
                 with trio.move_on_after(PROGRESS_S):
                     await run.ended.wait()
                 await write(_line({"progress": {"height": run.height, "of": run.of}}))
-        await write(_line(run.report))
+        assert run.report is not None, "a check that failed has raised"
+        await write(_line(_shown(run.report)))
 
 
 class _Run:
@@ -47,7 +49,7 @@ class _Run:
 
     def __init__(self, verify: Verify) -> None:
         self.height = self.of = 0
-        self.report: Any = None
+        self.report: Report | None = None
         self.ended = trio.Event()
         self._verify = verify
 
@@ -61,6 +63,14 @@ class _Run:
         # Raises in the thread when the client is gone, so that nobody's check goes on for nobody.
         trio.from_thread.check_cancelled()
         self.height, self.of = height, of
+
+
+def _shown(report: Report) -> dict[str, Any]:
+    shown = {"ok": report.ok, "from": report.from_height, "to": report.to_height, "blocks": report.blocks}
+    if report.first_bad is None:
+        return shown
+    bad = report.first_bad
+    return shown | {"first_bad": {"height": bad.height, "area": bad.area, "why": bad.why}}
 
 
 def _line(value: Any) -> bytes:
