@@ -56,7 +56,7 @@ def _trail_options(function: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--without", type=_Kinds(), default=frozenset(), help=f"Leave out some of {', '.join(_KINDS)}."),
         click.option("--until", "until_s", type=MOMENT, help="Up to this block time."),
         click.option("--from", "from_s", type=MOMENT, help="From this block time on."),
-        click.option("--format", "form", type=_FORMS, default="table", show_default=True),
+        click.option("--format", "form", type=_FORMS, default="table", show_default=True, help="Of the answer."),
     ):
         command = option(command)
     return command
@@ -104,8 +104,12 @@ def _as_csv(entries: list[Json]) -> str:
     text = io.StringIO()
     writer = csv.DictWriter(text, FIELDS, restval="", extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
-    writer.writerows(entries)
+    writer.writerows({name: _cell(value) for name, value in entry.items()} for entry in entries)
     return text.getvalue().rstrip("\n")
+
+
+def _cell(value: object) -> object:
+    return str(value).lower() if isinstance(value, bool) else value
 
 
 def _as_table(session: Session, entries: list[Json]) -> str:

@@ -39,7 +39,7 @@ def found() -> None:
 @found.command(
     "draft",
     schema="caretrace.found/1",
-    example="caretrace found north/card.json east/card.json south/card.json west/card.json",
+    example="caretrace found draft north/card.json east/card.json south/card.json west/card.json",
 )
 @click.argument("cards", metavar="CARD...", nargs=-1, required=True, type=FILE)
 @click.option("--network", default="caretrace", show_default=True, help="The network's name.")
@@ -57,7 +57,9 @@ def draft(cards: tuple[Path, ...], network: str, changes: tuple[str, ...], out: 
 
 @found.command("sign", example="caretrace found sign genesis.draft.json --organisation-key north-organisation.key")
 @click.argument("draft_file", metavar="[DRAFT]", type=FILE, default=DRAFT)
-@click.option("--organisation-key", "--key", "key_file", metavar="FILE", type=FILE, required=True)
+@click.option(
+    "--organisation-key", "--key", "key_file", metavar="FILE", type=FILE, required=True, help="Your organisation's key."
+)
 @click.option("--card", metavar="FILE", type=FILE, help="Your card, to compare.  [the home's, if there is one]")
 @passphrase
 def sign(draft_file: Path, key_file: Path, card: Path | None, passphrases: Passphrases) -> Answer:

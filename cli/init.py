@@ -16,6 +16,7 @@ from cli.place import home_of
 from node.config import multiaddr
 
 PORT = 4101
+_ROLES = click.Choice(["validator", "observer"])
 
 
 @click.command(
@@ -27,7 +28,9 @@ PORT = 4101
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address or name by which others find the node.")
 @click.option("--port", type=click.IntRange(1, 65535), default=PORT, show_default=True, help="TCP port of the node.")
 @click.option("--http", "http_tcp", default="off", show_default=True, help="HOST:PORT that answers health checks.")
-@click.option("--role", type=click.Choice(["validator", "observer"]), default="validator", show_default=True)
+@click.option(
+    "--role", type=click.Choice(["validator", "observer"]), default="validator", show_default=True, help="May it vote?"
+)
 @click.option("--organisation-key", metavar="FILE", type=FILE, help="Where to write it.  [NAME-organisation.key]")
 @click.option("--organisation-passphrase-file", metavar="FILE", type=FILE, help="File with that key's passphrase.")
 @new_passphrase

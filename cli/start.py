@@ -40,7 +40,11 @@ def start(home: Path | None, genesis: Path | None, passphrases: Passphrases) -> 
     _check_membership(place, config, keys)
     secrets = passphrases.open(keys, f"the node {config.name}")
     # By name, late: it loads libp2p and takes a second, which no other command is to wait for.
-    status: int = import_module("node.runtime.process").run(place.path, secrets)
+    process = import_module("node.runtime.process")
+    try:
+        status: int = process.run(place.path, secrets)
+    except process.StartError as error:
+        raise CliError(error.code, str(error)) from None
     return Answer({"name": config.name, "home": str(place.path)}, exit_code=Exit.OK if status == 0 else Exit.ERROR)
 
 
@@ -73,7 +77,15 @@ def _check_membership(home: Home, config: Config, keys: KeyFile) -> None:
 
 @click.command(cls=Verb, example="caretrace stop --home /var/lib/caretrace")
 @click.option("--home", metavar="DIR", type=FOLDER, help="Home folder of the node.")
-@click.option("--timeout", "timeout_s", type=click.FloatRange(min=0.1), default=_STOP_S, show_default=True)
+@click.option(
+    "--timeout",
+    "timeout_s",
+    metavar="SECONDS",
+    type=click.FloatRange(min=0.1),
+    default=_STOP_S,
+    show_default=True,
+    help="How long to wait for its end.",
+)
 def stop(home: Path | None, timeout_s: float) -> Answer:
     """Stop the node of a home cleanly, and wait until it has ended."""
     place = home_of(home)

@@ -21,6 +21,7 @@ class _Peer(msgspec.Struct):
     connected: bool
     height: int | None = None
     latency_ms: float | None = None
+    why: str = ""
 
 
 @click.command(cls=Verb, example="caretrace status --node north\ncaretrace status --watch")
@@ -46,8 +47,8 @@ def _answer(session: Session) -> Answer:
 
 
 def _peer_table(peers: list[_Peer]) -> str:
-    rows = [[p.name, p.connected, p.height, p.latency_ms] for p in peers]
-    return table(["PEER", "CONNECTED", "HEIGHT", "LATENCY MS"], rows, "no peers")
+    rows = [[p.name, p.connected, p.height, p.latency_ms, p.why] for p in peers]
+    return table(["PEER", "CONNECTED", "HEIGHT", "LATENCY MS", "WHY NOT"], rows, "no peers")
 
 
 @click.command(cls=Verb, example="caretrace peers --node north")
@@ -71,6 +72,6 @@ def health(session: Session) -> Answer:
     return Answer(fields, facts(fields.items()), exit_code=Exit.OK if code == 200 else Exit.UNHEALTHY)
 
 
-def _reason(body: bytes) -> str:
+def _reason(body: bytes) -> object:
     content = decode_answer(body, Json)
-    return str(content.get("why_not") or content.get("detail") or content.get("title") or "it does not say")
+    return content.get("why_not") or content.get("detail") or "it does not say"
