@@ -99,8 +99,9 @@ Event = Received | TimerFired | WorkWaiting | Drafted | Checked | Executed | Adv
 class Persist:
     """Append records to the vote log and sync. With ``bodies_of``, also the bodies of the block of that digest.
 
-    Tokens ascend. Bodies kept so must serve a later ``Check`` of the block, after a restart too, until a block of its
-    height is committed.
+    Tokens ascend. The bodies are written before the records, the records in order: a crash may cut off what stands
+    behind, never what stands before. Bodies kept so must serve a later ``Check`` of the block, after a restart too,
+    until a block of its height is committed.
     """
 
     token: int
