@@ -76,6 +76,7 @@ class Story:
                 self.records = dict(zip(ids, bundle.resources, strict=True))
         laboratory = [record for record, resource in self.records.items() if resource.category == "laboratory"]
         others = [record for record, resource in self.records.items() if resource.category != "laboratory"]
+        others.sort(key=lambda record: self.records[record].category == "document")
         expect(bool(laboratory and others), "the first Bundle needs a laboratory result and something else")
         self.readable, self.other = laboratory[0], others[0]
         self._add_labelled(self.records[laboratory[-1]])
@@ -112,7 +113,7 @@ class Story:
         )
         self.consent = answer["consent"]
         out = self.stage.folder / "result.json"
-        answer = self.stage.run(*self._get(self.readable), "--out", str(out))
+        answer = self.stage.run(*self._get(self.readable))
         resource = self.records[self.readable]
         expect(out.read_bytes() == resource.content, "what was read is not what was sealed")
         self.read = answer["served"]
@@ -245,7 +246,8 @@ class Story:
             self.stage.say(f"{node.name}: ok, {answer['blocks']} blocks")
 
     def _get(self, record: str) -> tuple[str, ...]:
-        return ("record", "get", record, "--as", PHYSICIAN, "--purpose", "TREAT", "--node", self.second)
+        out = str(self.stage.folder / "result.json")
+        return ("record", "get", record, "--as", PHYSICIAN, "--purpose", "TREAT", "--node", self.second, "--out", out)
 
     def _person(self, name: str) -> Person:
         file = load_key_file(self.cluster.folder / "wallet" / f"{name}.key")

@@ -13,7 +13,7 @@ from typing import Any
 import trio
 
 from consensus import engine as ordering
-from consensus.engine import Check, Checked, Engine, Event, Executed, Recovered, TimerFired, WorkWaiting
+from consensus.engine import Check, Checked, Engine, Event, Executed, TimerFired, WorkWaiting
 from node.execution.includable import BlockInvalidError
 from node.execution.transition import Execution
 from node.mempool import Mempool
@@ -21,17 +21,15 @@ from node.metrics import Metrics
 from node.network.host import Network
 from node.replication.bodies import Bodies, BodiesError
 from node.replication.chain import Chain
+from node.replication.promises import Promises
 from node.replication.proposer import Proposer
 from storage.schema.block import Certificate, Header
 from storage.schema.transaction import Transaction
-from storage.vote_log import VoteLog
 
 EVENTS_MAX = 50_000
 BULK_BYTES_MIN = 8 * 1024
 VOTE_CHANNEL = "vote"
 BLOCK_CHANNEL = "block"
-
-_RECORD, _BODY = b"\x00", b"\x01"
 
 log = logging.getLogger("caretrace.replication")
 
@@ -52,7 +50,7 @@ class Driver:
         self,
         engine: Engine,
         chain: Chain,
-        vote_log: VoteLog | None,
+        promises: Promises,
         network: Network,
         mempool: Mempool,
         bodies: Bodies,
@@ -63,7 +61,7 @@ class Driver:
         """Take the parts; nothing happens before ``run``."""
         self.engine = engine
         self._chain = chain
-        self._vote_log = vote_log
+        self._promises = promises
         self._network = network
         self._mempool = mempool
         self._bodies = bodies
@@ -81,8 +79,9 @@ class Driver:
         self._on_catch_up: list[Callable[[int, tuple[str, ...]], None]] = []
         self._on_view: list[Callable[[], None]] = []
 
-    async def run(self, recovered: Recovered, start_number: bytes) -> None:
+    async def run(self, start_number: bytes) -> None:
         """Start the engine and step it until cancelled; ``start_number`` is 16 fresh random bytes."""
+        recovered = self._promises.recovered(self._chain.head)
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
             self._carry_out(self.engine.start(_now_ms(), recovered, start_number))
@@ -201,20 +200,17 @@ class Driver:
         log.error("this node votes no more and only follows: %s", effect.reason)
 
     def _persist(self, effect: ordering.Persist) -> None:
-        assert self._vote_log is not None, "who has no vote log does not vote"
-        records = [_RECORD + record for record in effect.records]
+        transactions: list[Transaction] = []
         if effect.bodies_of is not None:
             in_flight = self._in_flight
             assert in_flight is not None
             assert in_flight.header.digest() == effect.bodies_of, "the bodies kept are those of the block in flight"
-            records += [_BODY + transaction.envelope for transaction in in_flight.transactions]
-        self._vote_log.append(records)
+            transactions = in_flight.transactions
+        self._promises.keep(effect.records, transactions)
         self._metrics.vote_syncs.inc()
 
     def _truncate(self, effect: ordering.Truncate) -> None:
-        if self._vote_log is not None:
-            records = [_RECORD + record for record in effect.records]
-            self._vote_log.truncate(records, self._chain.head.header.height)
+        self._promises.truncate(effect.records, self._chain.head.header.height)
 
     def _check(self, check: Check) -> None:
         """Judge a proposal now if its bodies are here; fetch them first if not."""
@@ -296,12 +292,6 @@ class Driver:
         self._proposer.on_commit(_now_ms())
         self._metrics.height.set(header.height)
         self._metrics.mempool_transactions.set(len(self._mempool))
-
-
-def split_records(stored: tuple[bytes, ...]) -> tuple[tuple[bytes, ...], tuple[bytes, ...]]:
-    """Part what stands in the vote log: the engine's records, and the bodies of blocks that it promised to hold."""
-    records = tuple(entry[1:] for entry in stored if entry[:1] == _RECORD)
-    return records, tuple(entry[1:] for entry in stored if entry[:1] == _BODY)
 
 
 def _channel(data: bytes) -> str:

@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from consensus.engine import Recovered
-from consensus.pbft.replica import Pbft
 from node.api.commits import Commits
 from node.config import Config, Home
 from node.contracts.governance import genesis_state
@@ -26,16 +24,19 @@ from node.network.peers import Peer, RequestError
 from node.replication.bodies import Bodies
 from node.replication.catch_up import CatchUp
 from node.replication.chain import Chain, Committed
-from node.replication.driver import BLOCK_CHANNEL, VOTE_CHANNEL, Driver, split_records
+from node.replication.driver import BLOCK_CHANNEL, VOTE_CHANNEL, Driver
+from node.replication.engines import make_engine
 from node.replication.intake import Intake
+from node.replication.promises import Promises
 from node.replication.proposer import Proposer
-from node.replication.signer import NodeSigner
 from storage.ledger import Ledger
 from storage.schema.codec import tagged_digest
 from storage.schema.genesis import Genesis
 from storage.vote_log import VoteLog
 
 START_NUMBER_BYTES = 16
+LEDGER_FOLDER = "ledger"
+VOTES_FILE = "votes.log"
 
 
 def wall_ms() -> int:
@@ -49,7 +50,6 @@ class Opened:
 
     ledger: Ledger
     vote_log: VoteLog | None
-    recovered: Recovered
 
 
 class _Peers:
@@ -85,24 +85,18 @@ class Parts:
         name, genesis = self.config.name, self.genesis
         self.chain = Chain(self.opened.ledger, genesis, self.metrics)
         self.mempool = Mempool(self.config.mempool_transactions_max, self.config.mempool_bytes_max)
-        self.engine = Pbft(
-            name,
-            genesis.chain_id,
-            genesis.validators,
-            NodeSigner(node_seed, genesis.validators),
-            rotation_blocks=genesis.parameters.rotation_blocks,
-        )
+        self.engine = make_engine(name, genesis, node_seed)
         self.proposer = Proposer(name, self.chain, self.mempool, wall_ms)
         self.intake = Intake(
             name, self.chain, self.mempool, self.network, self.metrics, wall_ms, lambda: self.engine.primary
         )
         self.bodies = Bodies(self.mempool, self.network, self.metrics, self.intake.verify)
-        if self.opened.vote_log is not None:
-            self.bodies.recover(split_records(self.opened.vote_log.records)[1])
+        promises = Promises(self.opened.vote_log)
+        self.bodies.recover(promises.bodies())
         self.driver = Driver(
             self.engine,
             self.chain,
-            self.opened.vote_log,
+            promises,
             self.network,
             self.mempool,
             self.bodies,
@@ -164,7 +158,7 @@ def open_ledger(data: Path, genesis: Genesis) -> Ledger:
     Raises:
         LedgerError, DatabaseError: it cannot be used; which area is damaged, and why, is said.
     """
-    return Ledger.open(data / "ledger", genesis, genesis_state(genesis))
+    return Ledger.open(data / LEDGER_FOLDER, genesis, genesis_state(genesis))
 
 
 def open_vote_log(data: Path, ledger: Ledger, genesis: Genesis, name: str) -> VoteLog:
@@ -177,7 +171,7 @@ def open_vote_log(data: Path, ledger: Ledger, genesis: Genesis, name: str) -> Vo
     assert member is not None
     owner = tagged_digest(b"CARETRACE/votes/1", genesis.chain_id, member.node_key)
     height = ledger.head.header.height
-    vote_log = VoteLog.open(data / "votes.log", owner, ledger_height=height, must_exist=ledger.has_vote_log)
+    vote_log = VoteLog.open(data / VOTES_FILE, owner, ledger_height=height, must_exist=ledger.has_vote_log)
     ledger.note_vote_log()
     return vote_log
 

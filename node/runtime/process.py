@@ -11,7 +11,6 @@ from pathlib import Path
 
 import trio
 
-from consensus.engine import Recovered
 from node.api.app import create_app
 from node.api.health import create_health_app
 from node.api.server import ListenError as HttpListenError
@@ -20,14 +19,12 @@ from node.api.services import Services
 from node.config import Config, ConfigError, Home, load_config, parse_host_port
 from node.network.tcp import ListenError as NetworkListenError
 from node.network.transport import quiet_library_logs
-from node.replication.driver import split_records
 from node.runtime.home_lock import HomeInUseError, locked
-from node.runtime.inspect import verify_snapshot
+from node.runtime.inspect import verify_running
 from node.runtime.logs import set_log_level, set_up_logs
-from node.runtime.parts import Opened, Parts, new_start_number, open_ledger, open_vote_log, wall_ms
+from node.runtime.parts import LEDGER_FOLDER, Opened, Parts, new_start_number, open_ledger, open_vote_log, wall_ms
 from node.runtime.standing import Standing
 from storage.database import DatabaseError
-from storage.ledger import Ledger
 from storage.opening import LedgerError
 from storage.schema.genesis import Genesis, load_file
 from storage.schema.signatures import SignatureRuleError, self_test
@@ -98,17 +95,11 @@ def _opened(home: Home, config: Config, genesis: Genesis) -> Iterator[Opened]:
             vote_log = open_vote_log(data, ledger, genesis, config.name)
         except VoteLogError as error:
             log.error("the vote log: %s; this node follows, and votes again only with a new node key", error)
-        yield Opened(ledger, vote_log, _recovered(ledger, vote_log))
+        yield Opened(ledger, vote_log)
     finally:
         if vote_log is not None:
             vote_log.close()
         ledger.close()
-
-
-def _recovered(ledger: Ledger, vote_log: VoteLog | None) -> Recovered:
-    head = ledger.head
-    records = split_records(vote_log.records)[0] if vote_log is not None else ()
-    return Recovered(head.header, head.certificate, head.result_digest, records, vote_log is not None)
 
 
 async def _run(home: Home, config: Config, genesis_file: bytes, parts: Parts) -> None:
@@ -117,11 +108,12 @@ async def _run(home: Home, config: Config, genesis_file: bytes, parts: Parts) ->
     listeners = [listen_unix(home.socket(config))]
     tcp = parse_host_port(config.http_tcp)
     health_listeners = [listen_tcp(*tcp)] if tcp else []
-    app = create_app(_services(genesis_file, parts, standing))
+    ledger_path = home.resolve(config.data) / LEDGER_FOLDER
+    app = create_app(_services(genesis_file, parts, standing, ledger_path))
     health_app = create_health_app(standing.why_not_ready)
     stop = trio.Event()
     async with parts.network.run(), trio.open_nursery() as nursery:
-        nursery.start_soon(parts.driver.run, parts.opened.recovered, new_start_number())
+        nursery.start_soon(parts.driver.run, new_start_number())
         nursery.start_soon(parts.intake.run)
         nursery.start_soon(parts.catch_up.run)
         nursery.start_soon(parts.deposits.run)
@@ -161,7 +153,7 @@ def _reload(home: Home) -> None:
     log.info("log level is %s", config.log_level)
 
 
-def _services(genesis_file: bytes, parts: Parts, standing: Standing) -> Services:
+def _services(genesis_file: bytes, parts: Parts, standing: Standing, ledger_path: Path) -> Services:
     return Services(
         genesis=parts.genesis,
         genesis_file=genesis_file,
@@ -175,7 +167,7 @@ def _services(genesis_file: bytes, parts: Parts, standing: Standing) -> Services
         status=standing.status,
         why_not_ready=standing.why_not_ready,
         metrics=parts.metrics.render,
-        verify=partial(verify_snapshot, parts.opened.ledger, parts.genesis),
+        verify=partial(verify_running, ledger_path, parts.opened.ledger, parts.genesis),
         wall_ms=wall_ms,
         record_bytes_max=parts.config.record_bytes_max,
     )
