@@ -1,0 +1,141 @@
+import json
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cli.main import COMMANDS
+from tests.support.program import PROGRAM, answer_of, caretrace, environment
+from tests.support.source_tree import ROOT
+
+
+def test_help_lists_every_command_and_none_that_is_missing(tmp_path: Path) -> None:
+    done = caretrace("--help", folder=tmp_path)
+
+    listed = re.findall(r"^  ([a-z]+) ", done.stdout.partition("Commands:")[2], flags=re.MULTILINE)
+    assert done.returncode == 0
+    assert listed == list(COMMANDS)
+
+
+def test_the_version_is_that_of_the_package(tmp_path: Path) -> None:
+    answer = answer_of(caretrace("version", "--json", folder=tmp_path))
+
+    assert answer["schema"] == "caretrace.version/1"
+    assert f"caretrace {answer['version']}\n" == caretrace("--version", folder=tmp_path).stdout
+
+
+def test_an_unknown_command_is_a_usage_error_that_names_a_likely_one(tmp_path: Path) -> None:
+    done = caretrace("statsu", folder=tmp_path)
+
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert "status" in done.stderr
+
+
+def test_a_usage_error_is_json_too_where_that_is_wanted(tmp_path: Path) -> None:
+    done = caretrace("consent", "grant", "--json", "--uses", "none", folder=tmp_path)
+
+    answer = answer_of(done, exit_code=2)
+    assert answer["schema"] == "caretrace.consent.grant/1"
+    assert answer["error"]["code"] == "usage"
+    assert "--uses" in done.stderr
+
+
+def test_no_color_and_no_terminal_mean_no_colour(tmp_path: Path) -> None:
+    caretrace("key", "new", "pia", "--no-passphrase", folder=tmp_path)
+
+    plain = caretrace("key", "list", folder=tmp_path)
+    asked = caretrace("key", "list", folder=tmp_path, more={"NO_COLOR": "1"})
+
+    assert "pia" in plain.stdout
+    assert "\x1b" not in plain.stdout + asked.stdout
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_is_given_for_three_shells(tmp_path: Path, shell: str) -> None:
+    done = caretrace("completion", shell, folder=tmp_path)
+
+    assert done.returncode == 0
+    assert "_CARETRACE_COMPLETE" in done.stdout
+
+
+def test_completion_completes_commands_and_their_verbs(tmp_path: Path) -> None:
+    asked = {"_CARETRACE_COMPLETE": "bash_complete", "COMP_WORDS": "caretrace consent gr", "COMP_CWORD": "2"}
+
+    done = caretrace(folder=tmp_path, more=asked)
+
+    assert done.stdout.split() == ["plain,grant"]
+
+
+def test_a_bug_of_ours_is_one_line_and_its_trace_is_kept_for_whoever_mends_it(tmp_path: Path) -> None:
+    program = "import cli.main as m; m.COMMANDS['status'] = 'cli.no_such_module:x'; m.main()"
+
+    done = subprocess.run(
+        [sys.executable, "-c", program, "status"],
+        env=environment(tmp_path, {"TMPDIR": str(tmp_path)}),
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    (kept,) = tmp_path.glob("caretrace-bug-*.txt")
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert str(kept) in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "cli.no_such_module" in kept.read_text()
+    assert kept.stat().st_mode & 0o077 == 0
+
+
+def test_without_asserts_nothing_runs(tmp_path: Path) -> None:
+    done = caretrace("version", folder=tmp_path, more={"PYTHONOPTIMIZE": "1"})
+
+    assert done.returncode == 1
+    assert "asserts" in done.stderr
+
+
+def test_whoever_stops_reading_hears_no_complaint(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [*PROGRAM, "--help"], env=environment(tmp_path), cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert process.stdout is not None
+    process.stdout.close()
+    assert process.stderr is not None
+
+    words = process.stderr.read()
+    process.wait(10)
+    process.stderr.close()
+
+    assert words == b""
+
+
+def test_a_command_that_is_interrupted_says_so_and_ends_with_130(tmp_path: Path) -> None:
+    pipe = tmp_path / "passphrase"
+    subprocess.run(["mkfifo", str(pipe)], check=True)
+    command = [*PROGRAM, "key", "new", "pia", "--json", "--passphrase-file", str(pipe)]
+    process = subprocess.Popen(
+        command, env=environment(tmp_path), cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+    with pipe.open("wb"):
+        # It has opened the pipe and waits for what will not come.
+        process.send_signal(signal.SIGINT)
+        out, words = process.communicate(timeout=10)
+
+    assert process.returncode == 130
+    assert "interrupted" in words
+    assert "Traceback" not in words
+    assert json.loads(out)["error"]["code"] == "interrupted"
+    assert not (tmp_path / ".caretrace-wallet").exists()
+
+
+def test_the_reference_is_what_the_commands_say() -> None:
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "scripts" / "docs"), "--check"], capture_output=True, text=True, check=False
+    )
+
+    assert done.returncode == 0, done.stderr
