@@ -11,119 +11,30 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Any
 
 import trio
 from libp2p.abc import INetStream
-from libp2p.custom_types import TProtocol
 from libp2p.host.basic_host import BasicHost
 from libp2p.io.exceptions import IOException, MessageTooLarge
 from libp2p.network.swarm import Swarm
 from libp2p.peer.id import ID
-from libp2p.pubsub.gossipsub import GossipSub
 from libp2p.pubsub.pb import rpc_pb2
 from libp2p.pubsub.pubsub import Pubsub
-from libp2p.pubsub.rpc_queue import RpcQueue
 from libp2p.tools.anyio_service import background_trio_service
 from libp2p.utils import read_varint_prefixed_bytes_limited
 
 from node.network.channels import Traffic
 from node.network.limits import KIB, Allowance, NetworkLimits
 from node.network.peers import PeerFaultError
+from node.network.router import CONTROL_ENTRIES_MAX, MESSAGE_IDS_MAX, OutboundQueues, Router
 
 GossipHandler = Callable[[str, bytes], None]
 
-# Version 1.2 (IDONTWANT) costs more CPU for small messages and saves none for large ones.
-_PROTOCOL = TProtocol("/meshsub/1.1.0")
 _ENVELOPE_BYTES_MAX = 64 * KIB
-_CONTROL_ENTRIES_MAX = 64
-_MESSAGE_IDS_MAX = 512
-_MESSAGES_MAX = _MESSAGE_IDS_MAX
+_MESSAGES_MAX = MESSAGE_IDS_MAX
 _SEQNO_BYTES = 8
-_OUTBOUND_RPCS_MAX = 1024
 _REMEMBERED_MESSAGES = 16_384
-_FULL_MESH_PEERS_MAX = 4
 _JOIN_S_MAX = 5.0
-
-
-class _KeepsNothing(dict[Any, Any]):
-    """For tables of the library that grow with every message and serve nothing here."""
-
-    def __setitem__(self, key: object, value: object) -> None:
-        """Forget it."""
-
-    def __missing__(self, key: object) -> list[float]:
-        return []
-
-
-class Router(GossipSub):
-    """GossipSub with the library's traps closed."""
-
-    def __init__(self, topics: Mapping[str, GossipHandler]) -> None:
-        """``topics`` may still grow."""
-        super().__init__(
-            protocols=[_PROTOCOL],
-            degree=1,
-            degree_low=1,
-            degree_high=1,
-            heartbeat_interval=1,  # The default is 120 s.
-            adaptive_gossip_enabled=False,  # Defect 12: it stretches the heartbeat to 30-60 s.
-            spam_protection_enabled=False,  # Defect 5: 10 messages a second a peer, the rest silently dropped.
-            eclipse_protection_enabled=False,
-            max_pending_messages_per_peer=8,
-        )
-        self._topics = topics
-        # Defect 10: its signs are the specification's inverted. A peer that misbehaves is disconnected.
-        self.scorer = None
-        # Defect 11: up to 1000 whole messages. We drop equal content by its hash, and sign what must not differ.
-        self.equivocation_detection = _KeepsNothing()
-        # The time of every message, forgotten only while adaptive gossip is on.
-        self.recent_message_deliveries = _KeepsNothing()
-
-    def fit_mesh(self, peers: int) -> None:
-        """Everyone to everyone while that is cheap, else about four each: 2.5 times cheaper at eight nodes."""
-        full = peers <= _FULL_MESH_PEERS_MAX
-        self.degree = max(1, peers) if full else 4
-        self.degree_low = self.degree if full else 3
-        # Well above: while members change, nodes count differently, and who is pruned stays out for a minute.
-        self.degree_high = 12 if full else 6
-
-    async def handle_rpc(self, rpc: rpc_pb2.RPC, sender_peer_id: ID) -> None:
-        """Take a peer's control messages if they stay within bounds."""
-        self._check_control(rpc.control)
-        await super().handle_rpc(rpc, sender_peer_id)
-
-    def _check_control(self, control: rpc_pb2.ControlMessage) -> None:
-        """Refuse what makes the library remember or send without bound.
-
-        It keeps state for any topic that a peer names, answers the same id as often as one IWANT repeats it
-        (a request of 1 MiB would be answered with gigabytes), and dials whom a PRUNE recommends.
-        """
-        topics = [entry.topicID for entry in control.ihave]
-        topics += [entry.topicID for entry in control.graft] + [entry.topicID for entry in control.prune]
-        iwanted = [message_id for iwant in control.iwant for message_id in iwant.messageIDs]
-        ids = len(iwanted) + sum(len(ihave.messageIDs) for ihave in control.ihave)
-        if len(topics) + len(control.iwant) > _CONTROL_ENTRIES_MAX or ids > _MESSAGE_IDS_MAX:
-            raise PeerFaultError("sent too large a gossip control message")
-        if len(set(iwanted)) < len(iwanted):
-            raise PeerFaultError("asked for the same gossip message twice at once")
-        if any(topic not in self._topics for topic in topics):
-            raise PeerFaultError("sent gossip control for a topic that nobody has")
-        if control.idontwant or any(prune.peers for prune in control.prune):
-            raise PeerFaultError("sent gossip control that this version does not use")
-
-
-class _OutboundQueues(dict[ID, RpcQueue]):
-    """The library's queues to its peers, made large enough: 32 messages of 1 MiB are dropped silently (defect 6)."""
-
-    def __init__(self, size_bytes_max: int) -> None:
-        super().__init__()
-        self._size_bytes_max = size_bytes_max
-
-    def __setitem__(self, peer_id: ID, queue: RpcQueue) -> None:
-        queue.max_message_size = self._size_bytes_max
-        queue._queue.max_size = _OUTBOUND_RPCS_MAX
-        super().__setitem__(peer_id, queue)
 
 
 @dataclass(frozen=True)
@@ -158,20 +69,20 @@ class Gossip(Pubsub):
             lambda: Allowance(limits.gossip_per_s, 2 * limits.gossip_per_s)
         )
         self._remembered: OrderedDict[bytes, None] = OrderedDict()
-        self.mesh_router = Router(topics)
+        self.mesh_router = Router(topics, traffic)
         super().__init__(
             host,
             self.mesh_router,
             strict_signing=True,
             max_inbound_rpc_size=4 * limits.gossip_size_bytes_max + _ENVELOPE_BYTES_MAX,
-            max_subscriptions_per_rpc=_CONTROL_ENTRIES_MAX,
-            max_subscriptions_per_peer=_CONTROL_ENTRIES_MAX,
+            max_subscriptions_per_rpc=CONTROL_ENTRIES_MAX,
+            max_subscriptions_per_peer=CONTROL_ENTRIES_MAX,
             allowed_topics=topics.keys(),
         )
         # Defect 4: it starts at the time in seconds, so that after a restart peers take up to two minutes of
         # messages for ones they have seen. It must rise, and only a clock survives kill -9.
         self.counter = time.time_ns()  # noqa: TID251 - see above; it orders nothing of ours
-        self.peer_queues = _OutboundQueues(self.max_inbound_rpc_size)
+        self.peer_queues = OutboundQueues(self.max_inbound_rpc_size)
         # Connections are told by ``add`` and ``remove``, in their order; the library's own notices race a reconnect.
         swarm = host.get_network()
         assert isinstance(swarm, Swarm)

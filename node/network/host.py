@@ -16,11 +16,13 @@ from node.network.channels import Channel, MessageHandler, Traffic, encode_messa
 from node.network.gossip import Gossip, GossipHandler, GossipReport
 from node.network.limits import NetworkLimits
 from node.network.link import Link, LinkContext
+from node.network.muxer import Muxer
 from node.network.peers import Peer, PeerFaultError, PeerStatus, PeerUnreachableError, RequestError
+from node.network.reception import Reception
 from node.network.requests import PROTOCOL as REQUEST_PROTOCOL
 from node.network.requests import RequestHandler
 from node.network.stream import MuxerStream
-from node.network.tcp import ConnectError, TcpStream, address_of, listeners
+from node.network.tcp import address_of, listeners
 from node.network.transport import STREAM_ENDS, Transport
 
 logger = logging.getLogger("caretrace.network")
@@ -75,7 +77,6 @@ class Network:
         self._connected_handlers: list[Callable[[str], None]] = []
         self._links: dict[str, Link] = {}
         self._links_by_id: dict[ID, Link] = {}
-        self._handshakes: dict[int, trio.CancelScope] = {}
         self._gossip: Gossip | None = None
         self._nursery: trio.Nursery | None = None
         self._bug: Exception | None = None
@@ -121,8 +122,9 @@ class Network:
             self._serve_streams()
             self.set_peers(self._peers)
             self._nursery.start_soon(self._surface_bug)
+            reception = Reception(self._transport, self._is_welcome, self._hold, self._limits, self.traffic)
             for listener in opened:
-                self._nursery.start_soon(self._accept, listener)
+                self._nursery.start_soon(reception.accept, listener)
             try:
                 yield
             finally:
@@ -262,35 +264,13 @@ class Network:
 
         self._transport.serve(protocol, handle)
 
-    async def _accept(self, listener: trio.SocketListener) -> None:
-        assert self._nursery is not None
-        while True:
-            stream = await listener.accept()
-            self._nursery.start_soon(self._receive, TcpStream(stream, is_initiator=False))
+    def _is_welcome(self, peer_id: ID) -> bool:
+        link = self._links_by_id.get(peer_id)
+        return link is not None and link.is_welcome
 
-    async def _receive(self, tcp: TcpStream) -> None:
-        """Find out who connects; whoever does not say it soon makes room for the next."""
-        scope = trio.CancelScope()
-        self._handshakes[id(tcp)] = scope
-        if len(self._handshakes) > self._limits.handshakes_max:
-            next(iter(self._handshakes.values())).cancel()
-        try:
-            with scope:
-                muxer = await self._transport.shake_hands(tcp, None, self._is_welcome)
-        except ConnectError as error:
-            self.traffic.refused_strangers += 1
-            logger.debug("refused a connection from %s: %s", tcp.get_remote_address(), error)
-            return
-        finally:
-            del self._handshakes[id(tcp)]
-        if scope.cancelled_caught:
-            return
+    async def _hold(self, muxer: Muxer) -> None:
         link = self._links_by_id.get(muxer.peer_id)
         if link is None:  # It was removed in this moment.
             await muxer.close()
         else:
             await link.hold(muxer)
-
-    def _is_welcome(self, peer_id: ID) -> bool:
-        link = self._links_by_id.get(peer_id)
-        return link is not None and link.is_welcome

@@ -72,7 +72,17 @@ class Link:
         """What an operator is told."""
         latency_s = self._muxer.latency_s if self._muxer is not None else None
         latency_ms = None if latency_s is None else latency_s * 1000
-        return PeerStatus(self.peer.name, self._is_up, latency_ms if self._is_up else None, self._why)
+        return PeerStatus(self.peer.name, self.is_connected, latency_ms if self.is_connected else None, self.why)
+
+    @property
+    def why(self) -> str:
+        """Why there is no connection, in words; empty while there is one."""
+        return self._muxer.close_reason if self._muxer is not None and self._muxer.is_closed else self._why
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether messages sent now arrive, unless the connection ends."""
+        return self._is_up and self._muxer is not None and not self._muxer.is_closed
 
     @property
     def is_welcome(self) -> bool:
@@ -246,6 +256,6 @@ class Link:
                 muxer.abort(f"no answer to ping for {silence_s:g} s")
 
     async def _open_request_stream(self) -> MuxerStream:
-        if self._muxer is None or not self._is_up:
-            raise PeerUnreachableError(f"{self.peer.name} is not connected: {self._why}")
+        if self._muxer is None or not self.is_connected:
+            raise PeerUnreachableError(f"{self.peer.name} is not connected: {self.why}")
         return await self._context.transport.open(self._muxer, REQUEST_PROTOCOL)

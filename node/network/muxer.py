@@ -9,7 +9,9 @@ the library's cannot be mended from outside:
 * a reader that stalls for 5 s has its stream broken at the other end, which polls for its window (defect 9);
 * each small read sends a window update; here one is sent when half the window has been read.
 
-It needs a third of the CPU for a small message and less than half for a large one (docs/adr/0006-libp2p.md).
+Measured between two processes, the library's figures first: a round trip of 200 bytes 0.8 against 0.3 ms and 540
+against 160 us of CPU; a burst of such messages 145 against 2 us each, since what waits is sent together; 1 MiB 6 and
+9 ms (sent and received) against 3 and 3.
 """
 
 from collections.abc import Awaitable, Callable
@@ -40,6 +42,9 @@ from node.network.yamux import (
 
 # What may wait for the socket before writers wait: a vote queues behind no more than this.
 _OUTGOING_BYTES_MAX = 128 * 1024
+# Small messages need not wait for that: a vote is not outrun by blocks again and again.
+_SMALL_BYTES_MAX = 4 * 1024
+_OUTGOING_SMALL_BYTES_MAX = 192 * 1024
 # Answers to pings, acknowledgements and window updates are never held back; a peer that causes them and
 # reads none is cut off here.
 _UNREAD_ANSWERS_BYTES_MAX = 1024 * 1024
@@ -174,9 +179,10 @@ class Muxer(IMuxedConn):
         self._outgoing += data
         self._outgoing_changed.set()
 
-    def room_bytes(self) -> int:
-        """How much more may be queued now."""
-        return _OUTGOING_BYTES_MAX - len(self._outgoing)
+    def room_bytes(self, wanted: int) -> int:
+        """How much of so many bytes may be queued now."""
+        is_small = wanted <= _SMALL_BYTES_MAX
+        return (_OUTGOING_SMALL_BYTES_MAX if is_small else _OUTGOING_BYTES_MAX) - len(self._outgoing)
 
     async def wait_for_room(self) -> None:
         """Wait until the queue was written out, or the connection ended."""

@@ -65,7 +65,8 @@ class Requester:
         except ProtocolRefusedError as error:
             raise PeerUnreachableError("it answers no requests") from error
         if answer[:1] == _REFUSED:
-            raise RequestRefusedError(answer[1 : _REASON_BYTES_MAX + 1].decode("utf-8", "replace"))
+            words = answer[1 : _REASON_BYTES_MAX + 1].decode("utf-8", "replace")
+            raise RequestRefusedError("".join(filter(str.isprintable, words)))  # It may end up in a log.
         if answer[:1] != _ANSWERED:
             raise PeerFaultError("answered a request with something else")
         return answer[1:]

@@ -71,7 +71,7 @@ class MuxerStream(IMuxedStream):
         async with self._writing:
             rest = memoryview(data)
             while rest:
-                may = min(self._may_send_bytes, self.muxed_conn.room_bytes())
+                may = min(self._may_send_bytes, self.muxed_conn.room_bytes(len(rest)))
                 if may <= 0 and not self._ended and not self._is_reset:
                     await (self._change() if self._may_send_bytes <= 0 else self.muxed_conn.wait_for_room())
                     continue
@@ -82,7 +82,7 @@ class MuxerStream(IMuxedStream):
         """Send all bytes without waiting, or none and return False."""
         if self._writing.locked() or self.is_over:
             return False
-        if len(data) > min(self._may_send_bytes, self.muxed_conn.room_bytes()):
+        if len(data) > min(self._may_send_bytes, self.muxed_conn.room_bytes(len(data))):
             return False
         self._send(data)
         return True

@@ -14,7 +14,7 @@ from tests.support.members import TOPIC, VOTE, Member, make_node
 async def main(member: Member, peers: list[Member]) -> None:
     node = make_node(member, peers)
     greeting = b"hello from %d" % os.getpid()
-    node.network.on_connected(lambda peer: node.network.broadcast(VOTE, greeting))
+    node.network.on_connected(lambda _peer: node.network.broadcast(VOTE, greeting))
     async with node.network.run():
         for number in range(10_000):
             await node.network.publish(TOPIC, b"%s, %d" % (greeting, number))

@@ -1,10 +1,11 @@
 import pytest
 import trio
 
+from node.network import link
 from node.network.limits import NetworkLimits
 from node.network.peers import Peer
 from node.network.tcp import AddressInUseError, ConnectError, connect
-from tests.support.members import VOTE, Member, Puppet, free_port, make_node, members, running, until
+from tests.support.members import TOPIC, VOTE, Member, Puppet, free_port, make_node, members, running, until
 
 pytestmark = pytest.mark.network
 
@@ -112,6 +113,35 @@ async def test_the_node_tells_the_port_that_it_was_given() -> None:
 
     assert address.startswith("/ip4/127.0.0.1/tcp/")
     assert address != "/ip4/127.0.0.1/tcp/0"
+
+
+async def test_two_that_dial_each_other_at_once_keep_one_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(link, "_SECOND_DIALLER_WAITS_S", 0)
+    everyone = members("ada", "ben", "cleo", "dora")
+    nodes = [make_node(member, everyone) for member in everyone]
+    async with running(*nodes):
+        await trio.sleep(0.5)
+
+        assert all(status.connected for node in nodes for status in node.network.statuses())
+        settled = [list(node.connected) for node in nodes]
+        for node in nodes:
+            node.network.broadcast(VOTE, b"vote")
+            await node.network.publish(TOPIC, node.member.name.encode())
+        await until(lambda: all(len(node.messages) == 3 and len(node.gossip) == 3 for node in nodes))
+        assert [node.connected for node in nodes] == settled
+
+
+async def test_a_member_may_come_and_go_as_often_as_it_likes() -> None:
+    """Defect 1: the library keeps a slot for every connection that it ever accepted."""
+    everyone = members("ada", "ben")
+    ada = make_node(everyone[0], everyone, NetworkLimits(handshakes_max=4))
+    async with running(ada, meshed=False):
+        for _ in range(30):
+            async with Puppet(everyone[1]).connected_to(everyone[0]):
+                await until(lambda: ada.hears("ben"))
+            await until(lambda: not ada.hears("ben"))
+
+        assert ada.connected == ["ben"] * 30
 
 
 async def test_strangers_that_say_nothing_do_not_keep_members_out() -> None:
