@@ -7,6 +7,7 @@ from typing import Any
 
 import httpx
 import trio
+import trio.testing
 
 from node.api.app import create_app
 from node.api.server import listen_unix, serve
@@ -85,3 +86,10 @@ async def raw_exchange(path: Path, request: bytes) -> bytes:
             async for part in stream:
                 answer += part
         return answer
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Let everything that can run do so until a condition holds."""
+    with trio.fail_after(5):
+        while not condition():
+            await trio.testing.wait_all_tasks_blocked(0.001)
