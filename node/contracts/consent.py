@@ -15,8 +15,16 @@ from node.contracts.entries import (
     practitioner_index_key,
 )
 from node.contracts.people import signing_patient
-from node.contracts.provisions import check_provisions, permits_anything
-from storage.schema.calls import GRANTEES_MAX, EndExclusion, Exclude, Grant, Provision, Revoke
+from node.contracts.provisions import check_provisions, count_provisions, permits_anything
+from storage.schema.calls import (
+    GRANTEES_MAX,
+    PROVISIONS_PER_GRANTEE_MAX,
+    EndExclusion,
+    Exclude,
+    Grant,
+    Provision,
+    Revoke,
+)
 from storage.schema.codec import encode
 from storage.schema.events import ConsentGranted, ConsentRevoked, ExclusionEnded, ExclusionSet
 from storage.schema.transaction import derived_id
@@ -115,14 +123,22 @@ def _place(
     )
     newest = Patient(patient.member, patient.signing_key, patient.sealing_key, consent, patient.newest_record)
     writes: dict[bytes, bytes | None] = {consent_key(consent): encode(entry), person_key(did): encode(newest)}
-    line = Standing(consent, is_exclusion, provision.period.end)
+    line = Standing(consent, is_exclusion, provision.period.end, count_provisions(provision))
     for key in _index_keys(did, provision):
-        lines = _unexpired(load_standing(state, key), call.time_s)
-        if sum(other.is_exclusion is is_exclusion for other in lines) >= call.parameters.consents_per_grantee_max:
-            limit = f"at most {call.parameters.consents_per_grantee_max} may stand for one grantee"
-            raise ContractError("consent.too_many", "provision", limit)
-        writes[key] = encode((*lines, line))
+        lines = (*_unexpired(load_standing(state, key), call.time_s), line)
+        _check_limits(lines, is_exclusion=is_exclusion, count_max=call.parameters.consents_per_grantee_max)
+        writes[key] = encode(lines)
     return writes
+
+
+def _check_limits(lines: tuple[Standing, ...], *, is_exclusion: bool, count_max: int) -> None:
+    """Bound what one request makes every validator read and decide; grants never crowd an exclusion out."""
+    provision_counts = [line.provision_count for line in lines if line.is_exclusion is is_exclusion]
+    if len(provision_counts) > count_max:
+        raise ContractError("consent.too_many", "provision", f"at most {count_max} may stand for one grantee")
+    if sum(provision_counts) > PROVISIONS_PER_GRANTEE_MAX:
+        limit = f"at most {PROVISIONS_PER_GRANTEE_MAX} provisions may stand for one grantee"
+        raise ContractError("consent.too_many", "provision", limit)
 
 
 def _end(consent: bytes, call: Call, state: StateReader, *, is_exclusion: bool) -> dict[bytes, bytes | None]:

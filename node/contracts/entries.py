@@ -97,11 +97,12 @@ class ConsentEntry(Entry, frozen=True):
 
 
 class Standing(Entry, frozen=True):
-    """One line of the index of a grantee: a consent or exclusion that has not been ended, and its last second."""
+    """One line of a grantee's index: what has not been ended, its last second, and how many provisions it has."""
 
     consent: bytes
     is_exclusion: bool
     end_s: int | None
+    provision_count: int
 
 
 class AccessEntry(Entry, frozen=True):

@@ -16,7 +16,7 @@ def check_provisions(root: Provision, call: Call, state: StateReader) -> None:
     """
     if root.period.end is not None and root.period.end < call.time_s:
         raise ContractError("consent.period_over", "provision.period.end", "it is over already")
-    if _count(root) > PROVISIONS_MAX:
+    if count_provisions(root) > PROVISIONS_MAX:
         raise ContractError("consent.too_many_provisions", "provision", f"at most {PROVISIONS_MAX} in all")
     _check(root, "provision", call.signers[0], state)
 
@@ -26,8 +26,9 @@ def permits_anything(provision: Provision) -> bool:
     return provision.effect == "permit" or any(map(permits_anything, provision.provisions))
 
 
-def _count(provision: Provision) -> int:
-    return 1 + sum(map(_count, provision.provisions))
+def count_provisions(provision: Provision) -> int:
+    """Return how many provisions there are, itself and below."""
+    return 1 + sum(map(count_provisions, provision.provisions))
 
 
 def _check(provision: Provision, where: str, patient: bytes, state: StateReader) -> None:

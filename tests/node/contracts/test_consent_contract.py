@@ -12,7 +12,16 @@ from node.contracts.entries import (
     member_index_key,
     practitioner_index_key,
 )
-from storage.schema.calls import GRANTEES_MAX, PROVISIONS_MAX, EndExclusion, Exclude, Grant, Period, Revoke
+from storage.schema.calls import (
+    GRANTEES_MAX,
+    PROVISIONS_MAX,
+    PROVISIONS_PER_GRANTEE_MAX,
+    EndExclusion,
+    Exclude,
+    Grant,
+    Period,
+    Revoke,
+)
 from storage.schema.events import ConsentGranted, ConsentRevoked, ExclusionEnded, ExclusionSet
 from storage.schema.genesis import Parameters
 from storage.schema.transaction import derived_id
@@ -242,6 +251,21 @@ def test_so_many_grants_may_stand_for_one_grantee_and_as_many_exclusions() -> No
     assert one_too_many.code == "consent.too_many"
     assert exclusion.code == "ok"
     assert after_a_revocation.events == (ConsentGranted(derived_id(after_a_revocation.id), story.pia.key),)
+
+
+def test_so_many_provisions_may_stand_for_one_grantee() -> None:
+    story = Story()
+    below = tuple(provision("deny", categories=("note",)) for _ in range(PROVISIONS_MAX - 1))
+    large = provision(members=("west",), provisions=below, **TREAT)
+    for _ in range(PROVISIONS_PER_GRANTEE_MAX // PROVISIONS_MAX):
+        story.grant(large)
+
+    small = Grant(provision(members=("west",), **TREAT), None)
+    to_the_same = story.do("consent.grant", small, [story.pia])
+    story.grant(provision(members=("east",), **TREAT))
+
+    assert to_the_same.code == "consent.too_many"
+    assert "320 provisions" in to_the_same.events[0].detail
 
 
 def test_what_has_expired_leaves_the_index_when_it_is_written_next() -> None:
