@@ -100,7 +100,9 @@ class GenesisBody(Value, frozen=True):
     engine: Literal["pbft"]
     sigrule: Annotated[str, msgspec.Meta(max_length=32)]
     tree_depth: Annotated[int, msgspec.Meta(ge=1, le=5)]
-    parameters: tuple[tuple[Annotated[str, msgspec.Meta(max_length=64)], Uint], ...]
+    parameters: Annotated[
+        tuple[tuple[Annotated[str, msgspec.Meta(max_length=64)], Uint], ...], msgspec.Meta(max_length=64)
+    ]
     members: Annotated[tuple[Member, ...], msgspec.Meta(min_length=1, max_length=VALIDATORS_MAX)]
 
 

@@ -1,8 +1,10 @@
 import json
 import random
+import tracemalloc
 from hashlib import sha256
 from typing import Any
 
+import msgpack
 import pytest
 from msgspec.structs import replace
 
@@ -137,6 +139,20 @@ def test_what_is_not_the_canonical_file_is_refused(data: bytes) -> None:
 
 def test_a_file_over_its_limit_is_refused_before_it_is_read() -> None:
     assert "too large" in refused(b"[" * (GENESIS_BYTES_MAX + 1))
+
+
+def test_a_body_of_a_hundred_thousand_parameters_is_refused_without_holding_them() -> None:
+    parameters = b"\xdd" + (100_000).to_bytes(4, "big") + b"\x92\xa1p\x00" * 100_000
+    fields = msgpack.unpackb(BODY)
+    body = b"\x97" + b"".join(map(msgpack.packb, fields[:5])) + parameters + msgpack.packb(fields[6])
+
+    tracemalloc.start()
+    with pytest.raises(GenesisError, match="length <= 64"):
+        check_body(body)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+
+    assert peak < 100_000
 
 
 def test_every_founder_must_have_signed() -> None:
