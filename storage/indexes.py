@@ -115,5 +115,6 @@ def _range(digits: str, alphabet: str) -> tuple[int, int]:
     missing = 8 * ID_BYTES - width * len(digits)
     if missing < 0:
         # The last of 52 digits in base32 holds a single bit of the id; the other four are zero.
-        return (value >> -missing, value >> -missing) if value % (1 << -missing) == 0 and missing >= -4 else (1, 0)
+        is_whole = -missing < width and value % (1 << -missing) == 0
+        return (value >> -missing, value >> -missing) if is_whole else (1, 0)
     return value << missing, ((value + 1) << missing) - 1
