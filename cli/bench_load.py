@@ -15,7 +15,7 @@ from storage.schema.receipt import verify_receipt
 from storage.schema.transaction import decode_transaction
 
 BATCH = 100
-WINDOW = 1500
+WINDOW = 3000
 SAMPLE_EVERY_S = 0.1
 COUNTERS = (
     "signatures_verified",

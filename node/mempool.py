@@ -1,6 +1,7 @@
 """Transactions that wait for a block: verified, deduplicated, bounded, and fair for each member that pays."""
 
 from collections.abc import Iterable
+from itertools import islice
 
 from storage.schema.transaction import Transaction
 
@@ -95,3 +96,7 @@ class Mempool:
                 elif len(chosen) < count:
                     chosen.append(transaction)
         return chosen
+
+    def oldest(self, count: int) -> list[Transaction]:
+        """Return up to ``count`` transactions that have waited longest."""
+        return list(islice(self._by_id.values(), count))

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import trio
 
 from node.execution.admission import AdmissionError, admit, check_payer
+from node.execution.includable import select
 from node.mempool import Mempool, MempoolFullError
 from node.metrics import Metrics
 from node.network.host import Network
@@ -24,8 +25,11 @@ from storage.schema.transaction import Transaction, envelope_leaf
 
 CHANNEL = "transactions"
 GOSSIP_EVERY_S = 0.25
-VERIFY_CHUNK = 50
+VERIFY_CHUNK = 16
 QUEUED_ENVELOPES_MAX = 20_000
+SWEEP_EVERY_S = 1.0
+SWEEP_TRANSACTIONS = 200
+RECENT_LEAVES_MAX = 10_000
 
 log = logging.getLogger("caretrace.replication")
 
@@ -66,6 +70,7 @@ class Intake:
         self._ours: dict[bytes, bytes] = {}
         self._new: dict[bytes, bytes] = {}
         self._a_turn_old: dict[bytes, bytes] = {}
+        self._recent: dict[bytes, None] = {}
         chain.listen(self._on_commit)
 
     def serve(self, work_arrived: Callable[[], None]) -> None:
@@ -79,6 +84,7 @@ class Intake:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._verify_queued)
             nursery.start_soon(self._gossip_waiting)
+            nursery.start_soon(self._sweep)
 
     async def submit(self, envelopes: Sequence[bytes]) -> list[bytes | Refusal]:
         """Take a client's envelopes; answers the id, or why not, for each in its place."""
@@ -153,7 +159,8 @@ class Intake:
             while self._queue:
                 for _ in range(min(VERIFY_CHUNK, len(self._queue))):
                     envelope = self._queue.popleft()
-                    if self._mempool.by_leaf(envelope_leaf(envelope)) is None:
+                    leaf = envelope_leaf(envelope)
+                    if self._mempool.by_leaf(leaf) is None and leaf not in self._recent:
                         self._take(envelope)
                 self._work_arrived()
                 await trio.lowlevel.checkpoint()
@@ -167,8 +174,22 @@ class Intake:
             for batch in encode_batches(waiting):
                 await self._network.publish(TRANSACTIONS_TOPIC, batch)
 
+    async def _sweep(self) -> None:
+        """Drop what waits longest and can no longer be included: expired, or committed in another way."""
+        while True:
+            await trio.sleep(SWEEP_EVERY_S)
+            oldest = self._mempool.oldest(SWEEP_TRANSACTIONS)
+            time_ms = max(self._chain.head.header.time_ms + 1, self._wall_ms())
+            selection = select(oldest, self._chain.ledger, self._chain.genesis, time_ms)
+            self._mempool.remove(transaction.id for transaction, _ in selection.dropped)
+            for tx_id in [tx_id for tx_id in self._ours if tx_id not in self._mempool]:
+                del self._ours[tx_id]
+
     def _on_commit(self, committed: Committed) -> None:
         for transaction in committed.transactions:
             self._ours.pop(transaction.id, None)
             self._new.pop(transaction.id, None)
             self._a_turn_old.pop(transaction.id, None)
+            self._recent[transaction.leaf] = None
+        while len(self._recent) > RECENT_LEAVES_MAX:
+            del self._recent[next(iter(self._recent))]
