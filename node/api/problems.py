@@ -56,7 +56,7 @@ class ProblemError(Exception):
         """Return what the client gets."""
         body = {
             "type": f"urn:caretrace:problem:{self.code}",
-            "title": self.code,
+            "title": words_of(self.code),
             "status": self.status,
             "detail": self.detail,
             "code": self.code,
@@ -68,6 +68,12 @@ class ProblemError(Exception):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer an ASGI request with this problem."""
         await self.response()(scope, receive, send)
+
+
+def words_of(code: str) -> str:
+    """Return what a code means in words; the code itself where the table of refusals has none."""
+    refusal = REFUSALS.get(code)
+    return refusal.words if refusal else code
 
 
 def hint_of(code: str) -> str:

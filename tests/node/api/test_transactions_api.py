@@ -83,7 +83,7 @@ async def test_a_batch_of_nothing_but_refused_ones_is_a_problem_by_the_first_of_
     assert answer.headers["content-type"] == "application/problem+json"
     assert answer.json() == {
         "type": "urn:caretrace:problem:tx.expired",
-        "title": "tx.expired",
+        "title": "the transaction's time is over",
         "status": 400,
         "code": "tx.expired",
         "detail": "it may stand in blocks of 86400 s up to its not_after",
