@@ -17,7 +17,7 @@ from storage.indexes import Indexes
 from storage.merkle.log import Frontier
 from storage.opening import VOTES, Head, load_head, load_history, load_state, make_head, open_database
 from storage.receipts import Receipts
-from storage.schema.block import Certificate, Header, Outcome, history_leaf
+from storage.schema.block import Certificate, Header, Outcome, Result, history_leaf
 from storage.schema.genesis import Genesis
 from storage.schema.state_proof import StateProof
 from storage.state import PreparedState, State
@@ -152,6 +152,10 @@ class Ledger:
     def certificate(self, height: int) -> Certificate:
         """Return the commit certificate of a height above 0."""
         return self._blocks.certificate(height)
+
+    def result(self, height: int) -> Result:
+        """Return what executing a block gave."""
+        return self._blocks.result(height)
 
     def block(self, height: int) -> Block:
         """Return everything of a height above 0."""
