@@ -1,10 +1,8 @@
 """HTTP to one node over its Unix socket, with a deadline and a bound on everything that comes back."""
 
-import socket
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.client import HTTPConnection, HTTPException, HTTPResponse
+from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 from typing import IO, Annotated, Any, TypeVar
 from urllib.parse import urlencode
@@ -12,11 +10,14 @@ from urllib.parse import urlencode
 import msgspec
 
 from cli.errors import CliError, Exit
+from cli.unix_http import UnixConnection
 
 ANSWER_BYTES_MAX = 32 << 20
 _PIECE_BYTES = 64 * 1024
 # Beside the time that the node itself was asked to wait.
 _GRACE_S = 5.0
+# Between two pieces of a long answer, such as progress or ciphertext from another hospital.
+_PIECE_S = 60.0
 
 T = TypeVar("T")
 Json = dict[str, Any]
@@ -32,32 +33,6 @@ class _Problem(msgspec.Struct):
     field: str | None = None
     hint: str | None = None
     transaction: str | None = None
-
-
-class _UnixConnection(HTTPConnection):
-    """HTTP on a Unix socket; each step gets what is left of the request's time."""
-
-    def __init__(self, path: Path, timeout_s: float) -> None:
-        super().__init__("localhost")
-        self._path = str(path)
-        self._deadline = time.monotonic() + timeout_s
-
-    def connect(self) -> None:
-        # http.client forgets its socket when the node announces that it will close; the deadline must not.
-        self.sock = self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.renew()
-        self.sock.connect(self._path)
-
-    def renew(self) -> None:
-        """Give the next step what is left of the time.
-
-        Raises:
-            TimeoutError: nothing is left.
-        """
-        left = self._deadline - time.monotonic()
-        if left <= 0:
-            raise TimeoutError
-        self.socket.settimeout(left)
 
 
 class Node:
@@ -111,8 +86,8 @@ class Node:
         Raises:
             CliError: not reachable.
         """
-        with self._exchange("GET", path, timeout_s=self._timeout_s) as (connection, response):
-            return response.status, _read_all(connection, response)
+        with self._exchange("GET", path, timeout_s=self._timeout_s) as (_, response):
+            return response.status, _read_all(response)
 
     def upload(self, path: str, content: IO[bytes], size_bytes: int, answer: type[T], **query: object) -> T:
         """Send a file's bytes as they are and read JSON.
@@ -129,12 +104,12 @@ class Node:
         Raises:
             CliError: as for ``get``, also in the midst of the answer.
         """
-        with self._exchange(method, path, timeout_s=3600 * 24) as (connection, response):
+        with self._exchange(method, path, timeout_s=self._timeout_s) as (connection, response):
             if response.status >= 300:
-                raise _refusal(response, _read_all(connection, response))
-            connection.socket.settimeout(max(self._timeout_s, 60))
+                raise _refusal(response, _read_all(response))
             while piece := response.read1(_PIECE_BYTES):
                 yield piece
+                connection.timed.extend(max(self._timeout_s, _PIECE_S))
             if response.length:
                 raise _bad_answer("it ended before its length")
 
@@ -152,8 +127,8 @@ class Node:
         headers = {"Content-Type": content_type} if content_type else {}
         if size_bytes is not None:
             headers["Content-Length"] = str(size_bytes)
-        with self._exchange(method, target, body, headers, timeout_s or self._timeout_s) as (connection, response):
-            data = _read_all(connection, response)
+        with self._exchange(method, target, body, headers, timeout_s or self._timeout_s) as (_, response):
+            data = _read_all(response)
             if response.status >= 300:
                 raise _refusal(response, data)
             return data
@@ -166,8 +141,8 @@ class Node:
         body: bytes | IO[bytes] | None = None,
         headers: dict[str, str] | None = None,
         timeout_s: float = 0,
-    ) -> Iterator[tuple[_UnixConnection, HTTPResponse]]:
-        connection = _UnixConnection(self._path, timeout_s + _GRACE_S)
+    ) -> Iterator[tuple[UnixConnection, HTTPResponse]]:
+        connection, response = UnixConnection(self._path, timeout_s + _GRACE_S), None
         try:
             try:
                 connection.request(method, target, body, headers or {})
@@ -175,8 +150,8 @@ class Node:
                 # A node refuses a body that is too large before it has read all of it; its words still wait.
                 if connection.sock is None:
                     raise
-            connection.renew()
-            yield connection, connection.getresponse()
+            response = connection.getresponse()
+            yield connection, response
         except (FileNotFoundError, ConnectionError, PermissionError) as error:
             raise self._unreachable(error) from None
         except TimeoutError:
@@ -184,7 +159,10 @@ class Node:
         except HTTPException as error:
             raise _bad_answer(type(error).__name__) from None
         finally:
+            if response is not None:
+                response.close()
             connection.close()
+            connection.timed.close()
 
     def _unreachable(self, error: OSError) -> CliError:
         reason = {
@@ -228,13 +206,9 @@ def _given(query: dict[str, object]) -> dict[str, object]:
     return {name: value for name, value in query.items() if value not in (None, (), [])}
 
 
-def _read_all(connection: _UnixConnection, response: HTTPResponse) -> bytes:
+def _read_all(response: HTTPResponse) -> bytes:
     pieces, size = [], 0
-    while True:
-        connection.renew()
-        piece = response.read1(_PIECE_BYTES)
-        if not piece:
-            break
+    while piece := response.read1(_PIECE_BYTES):
         pieces.append(piece)
         size += len(piece)
         if size > ANSWER_BYTES_MAX:
