@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from nacl import bindings
 
 from node.custody.encryption import (
     CHUNK_BYTES,
@@ -191,3 +192,17 @@ def test_chunks_of_the_usual_size_cost_17_bytes_each() -> None:
     blob = b"".join(encrypt_stream(KEY, [bytes(3 * CHUNK_BYTES)]))
 
     assert len(blob) == HEADER + 3 * (CHUNK_BYTES + 17)
+
+
+def test_a_blob_written_by_hand_as_the_specification_says_opens() -> None:
+    prefix = b"CTBLOB" + (0).to_bytes(2, "big") + (4).to_bytes(4, "big")
+    key = hashlib.blake2b(b"CARETRACE/stream-key/1", digest_size=32, key=KEY).digest()
+    state = bindings.crypto_secretstream_xchacha20poly1305_state()
+    header = bindings.crypto_secretstream_xchacha20poly1305_init_push(state, key)
+    tags = (0, 0, bindings.crypto_secretstream_xchacha20poly1305_TAG_FINAL)
+    chunks = [
+        bindings.crypto_secretstream_xchacha20poly1305_push(state, plaintext, prefix, tag)
+        for plaintext, tag in zip((b"four", b"more", b"end"), tags, strict=True)
+    ]
+
+    assert opened(b"".join((prefix, header, *chunks)), b"fourmoreend") == b"fourmoreend"

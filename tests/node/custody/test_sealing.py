@@ -1,5 +1,8 @@
+import msgpack
 import msgspec
 import pytest
+from cryptography.hazmat.primitives import hpke
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PublicKey
 from hypothesis import given
 from hypothesis import strategies as st
 from nacl.public import PrivateKey
@@ -29,6 +32,16 @@ def test_a_reader_opens_the_data_key_that_was_sealed_for_this_access() -> None:
     sealed = seal_data_key(DATA_KEY, RELEASE)
 
     assert len(sealed) == 80
+    assert open_data_key(SECRET, sealed, RELEASE) == DATA_KEY
+
+
+def test_a_key_sealed_by_hand_as_the_specification_says_opens() -> None:
+    bound = [b"c" * 32, b"a" * 32, b"x" * 32, 0, b"d" * 32, PUBLIC, "TREAT", b"m" * 32]
+    suite = hpke.Suite(hpke.KEM.X25519, hpke.KDF.HKDF_SHA256, hpke.AEAD.CHACHA20_POLY1305)
+    info = b"CARETRACE/release/1" + msgpack.packb(bound)
+
+    sealed = suite.encrypt(DATA_KEY, X25519PublicKey.from_public_bytes(PUBLIC), info)
+
     assert open_data_key(SECRET, sealed, RELEASE) == DATA_KEY
 
 
@@ -92,11 +105,13 @@ def test_a_pointer_copied_beside_another_commitment_leads_nowhere() -> None:
 def test_a_pointer_is_not_a_sealed_key_nor_the_other_way_round() -> None:
     with pytest.raises(SealError):
         open_pointer(SECRET, seal_at_rest(PUBLIC, DATA_KEY, RELEASE.commitment), RELEASE.commitment)
+
+
+def test_a_pointer_that_holds_no_location_leads_nowhere() -> None:
+    suite = hpke.Suite(hpke.KEM.X25519, hpke.KDF.HKDF_SHA256, hpke.AEAD.CHACHA20_POLY1305)
+    info = b"CARETRACE/pointer/1" + RELEASE.commitment
+
+    rubbish = suite.encrypt(b"rubbish", X25519PublicKey.from_public_bytes(PUBLIC), info)
+
     with pytest.raises(SealError, match="no location"):
-        open_pointer(SECRET, _sealed_rubbish(), RELEASE.commitment)
-
-
-def _sealed_rubbish() -> bytes:
-    from node.custody import sealing
-
-    return sealing._seal(PUBLIC, b"rubbish", b"CARETRACE/pointer/1" + RELEASE.commitment)
+        open_pointer(SECRET, rubbish, RELEASE.commitment)
