@@ -1,3 +1,4 @@
+import json
 import sys
 import tracemalloc
 from hashlib import sha256
@@ -24,6 +25,7 @@ from storage.schema.codec import (
 )
 from storage.schema.receipt import RECEIPT, RECEIPT_BYTES_MAX
 from storage.schema.transaction import decode_transaction, derived_id
+from tests.support.source_tree import ROOT
 from tests.support.vectors import vector_bytes, vectors
 
 DECODERS: dict[str, Any] = {
@@ -144,6 +146,49 @@ def test_an_error_never_repeats_what_came_from_outside() -> None:
 def test_text_that_is_not_utf_8_is_refused_without_repeating_it() -> None:
     with pytest.raises(DecodeError, match="not UTF-8"):
         SAMPLE.decode(b"\x95\x00\xa2\xff\xfe\xc4\x00\x90\xc0")
+
+
+# The public suite of MessagePack lists for each value every encoding that there is.
+
+PUBLIC_SUITE = ROOT.parent / "shared" / "data" / "vectors" / "msgpack-test-suite.json"
+Words = None | bool | Uint | str
+Raw = None | bool | Uint | bytes
+# msgspec takes no text beside bytes in one type.
+ANYTHING: tuple[Form[Any], ...] = (
+    Form(Words | tuple[Words | tuple[Words, ...], ...], 4096),
+    Form(Raw | tuple[Raw | tuple[Raw, ...], ...], 4096),
+)
+NEVER_OURS = {"number-negative", "number-float", "map", "timestamp", "ext"}
+
+
+def is_accepted(data: bytes) -> bool:
+    for form in ANYTHING:
+        try:
+            form.decode(data)
+        except DecodeError:
+            continue
+        return True
+    return False
+
+
+@pytest.mark.skipif(not PUBLIC_SUITE.exists(), reason="the public MessagePack test suite is not here")
+def test_of_all_encodings_of_the_public_suite_only_the_shortest_of_our_kinds_is_accepted() -> None:
+    counted = 0
+    for group, cases in json.loads(PUBLIC_SUITE.read_text()).items():
+        for case in cases:
+            encodings = [bytes.fromhex(text.replace("-", "")) for text in case["msgpack"]]
+            accepted = [data for data in encodings if is_accepted(data)]
+            is_ours = group.split(".")[1] not in NEVER_OURS and is_of_our_kinds(case)
+            counted += is_ours
+
+            assert accepted == ([msgpack.packb(msgpack.unpackb(encodings[0]))] if is_ours else []), (group, case)
+    assert counted > 30
+
+
+def is_of_our_kinds(case: dict[str, Any]) -> bool:
+    if "number" in case or "bignum" in case:
+        return 0 <= int(case["bignum"] if "bignum" in case else case["number"]) <= UINT_MAX
+    return "{" not in json.dumps(case.get("array", []))
 
 
 # Deep nesting: whether msgspec ends at its recursion limit depends on the stack of whoever calls.
