@@ -92,7 +92,8 @@ def _commitment(session: Session, record: str, raw: bytes) -> bytes:
     proven = await_commit(session, added[0], time.monotonic()).proven
     arguments = proven.transaction.arguments
     if not isinstance(arguments, RegisterRecord) or derived_id(proven.transaction.id) != raw:
-        raise CliError("node.bad_answer", f"the node shows another registration than that of {record}")
+        detail = f"the node shows another registration than that of {record}"
+        raise CliError("node.bad_answer", detail, exit_code=Exit.UNVERIFIED)
     return arguments.commitment
 
 
