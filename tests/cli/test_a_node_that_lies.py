@@ -145,19 +145,10 @@ def test_a_served_that_is_another_transaction_opens_nothing(network: Operated) -
     about = ("--patient", "pia", "--category", "note", "--node", "north")
     added = network.ask("record", "add", str(network.folder / "doc"), *about)
     network.ask(*GRANT, "--node", "north")
+    out = ("--out", str(network.folder / "out"))
     lie = where("/key", changed(served=added["transaction"]))
 
-    arguments = (
-        "record",
-        "get",
-        added["record"],
-        "--as",
-        "ben",
-        "--purpose",
-        "TREAT",
-        "--out",
-        str(network.folder / "out"),
-    )
+    arguments = ("record", "get", added["record"], "--as", "ben", "--purpose", "TREAT", *out)
     refused = told_by(network, lie, *arguments, exit_code=6, honest="south")
 
     assert refused["code"] == "receipt.unexpected"
@@ -169,19 +160,10 @@ def test_a_registration_that_is_not_the_records_is_not_believed(network: Operate
     first = network.ask("record", "add", str(network.folder / "doc"), *about)
     second = network.ask("record", "add", str(network.folder / "doc"), *about)
     network.ask(*GRANT, "--node", "north")
+    out = ("--out", str(network.folder / "out"))
     entries = [{"transaction": second["transaction"], "action": "add-record"}]
 
-    arguments = (
-        "record",
-        "get",
-        first["record"],
-        "--as",
-        "ben",
-        "--purpose",
-        "TREAT",
-        "--out",
-        str(network.folder / "out"),
-    )
+    arguments = ("record", "get", first["record"], "--as", "ben", "--purpose", "TREAT", *out)
     refused = told_by(network, where("/v1/audit/", changed(entries=entries)), *arguments, exit_code=6, honest="south")
 
     assert "another registration" in refused["message"]
