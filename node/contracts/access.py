@@ -155,8 +155,6 @@ def withheld(state: StateReader, access: AccessEntry, record: RecordEntry, time_
     assert access.consent is not None, "only patients read without a consent"
     consent = load_consent(state, access.consent)
     assert consent is not None, "a consent stays, also when it has been ended"
-    if consent.ended_ms is not None:
-        return "consent.denied"
     asked = read_request(access.requester, person, access.record, record, access.purpose, time_ms // 1000, year=year)
     others = standing_consents(state, record.patient, access.requester, person.member)
     # Not any grant will do, only the one that the permit was given under; exclusions count all the same.

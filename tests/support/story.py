@@ -3,6 +3,11 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
+
+from node.contracts.contract import Call, Changes
+from node.contracts.entries import load_person, person_key
+from node.contracts.registry import execute
 from storage.schema.block import OUTCOME, Outcome
 from storage.schema.calls import (
     EnrolPractitioner,
@@ -13,7 +18,7 @@ from storage.schema.calls import (
     RequestAccess,
     ServeAccess,
 )
-from storage.schema.codec import Value
+from storage.schema.codec import Value, encode
 from storage.schema.genesis import Parameters
 from storage.schema.transaction import (
     Transaction,
@@ -76,6 +81,21 @@ class World:
         """Sign a call and order it alone."""
         return self.order(self.sign(method, arguments, signers, payer))[0]
 
+    def apply(self, transaction: Transaction) -> Changes:
+        """Put a transaction to its rule alone, as when what the block did before has changed its ground."""
+        body = transaction.body
+        call = Call(
+            transaction.id,
+            body.signers,
+            body.payer,
+            body.method,
+            transaction.arguments,
+            self.ledger.head.height + 1,
+            self.time_ms,
+            self.genesis.parameters,
+        )
+        return execute(call, self.ledger.state)
+
     def wait(self, seconds: int) -> None:
         """Let time pass, without a block."""
         self.time_ms += seconds * 1000
@@ -116,6 +136,13 @@ class Story(World):
         outcome = self.do("consent.grant", Grant(root, uses), [self.pia])
         assert outcome.code == "ok", outcome
         return derived_id(outcome.id)
+
+    def replace_key(self, person: Actor) -> None:
+        """Leave the state as a replaced key will: another key stands in the person's entry."""
+        entry = load_person(self.ledger.state, person.key)
+        assert entry is not None
+        replaced = msgspec.structs.replace(entry, signing_key=Actor(f"{person.name}, anew").key)
+        self.ledger.state.values[person_key(person.key)] = encode(replaced)
 
     def request(self, record: bytes | None = None, purpose: str = "TREAT") -> Outcome:
         """Let ben ask to read a record, hers if no other is given."""

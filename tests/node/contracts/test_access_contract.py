@@ -4,6 +4,7 @@ from node.contracts.access import withheld
 from node.contracts.entries import load_access, load_record, load_uses
 from storage.schema.block import Outcome
 from storage.schema.calls import (
+    EnrolPractitioner,
     Exclude,
     Period,
     RegisterRecord,
@@ -136,6 +137,29 @@ def test_an_enrolment_holds_for_its_time_only() -> None:
     after = story.request()
 
     assert [within.code, after.code] == ["ok", "identity.expired"]
+
+
+def test_an_enrolment_that_begins_later_does_not_hold_yet() -> None:
+    story, _ = story_with_grant()
+    times = (story.time_s + 100, story.time_s + DAY_S)
+    later = EnrolPractitioner(story.ben.sealing_key, "physician", *times)
+    story.do("identity.enrol_practitioner", later, [story.ben, service("south")], "south")
+
+    early = story.request()
+    story.wait(100)
+    in_time = story.request()
+
+    assert [early.code, in_time.code] == ["identity.not_yet_valid", "ok"]
+
+
+def test_a_permit_that_a_replaced_key_asked_for_is_not_served() -> None:
+    # Whoever stole the key may have asked before it was replaced.
+    story, _ = story_with_grant()
+    access = derived_id(story.request().id)
+
+    story.replace_key(story.ben)
+
+    assert story.serve(access).code == "identity.key_replaced"
 
 
 def test_an_exclusion_denies_what_is_granted() -> None:

@@ -1,10 +1,12 @@
 import pytest
 
+from node.contracts.contract import ContractError
 from node.contracts.entries import Patient, Practitioner, load_person
 from storage.schema.block import Outcome
-from storage.schema.calls import EnrolPractitioner, RegisterPatient, RevokePractitioner
+from storage.schema.calls import EnrolPractitioner, Grant, RegisterPatient, RevokePractitioner
 from storage.schema.events import PatientRegistered, PractitionerEnrolled, PractitionerRevoked, Refused
 from storage.schema.transaction import decode_transaction, encode_body, encode_envelope, sign_body
+from tests.support.provisions import provision
 from tests.support.small_ledger import Actor, of_member, service
 from tests.support.story import DAY_S, Story, World
 
@@ -159,6 +161,21 @@ def test_revocation_is_final_for_a_did() -> None:
 
     assert revoke(world).code == "identity.revoked"
     assert enrol(world).code == "identity.revoked"
+
+
+def test_a_replaced_key_speaks_for_nobody() -> None:
+    story = Story()
+    grant = story.sign("consent.grant", Grant(provision(purposes=("TREAT",)), None), [story.pia])
+    times = (story.time_s, story.time_s + DAY_S)
+    enrolment = EnrolPractitioner(BEN.sealing_key, "nurse", *times)
+    enrol_again = story.sign("identity.enrol_practitioner", enrolment, [BEN, service("south")], "south")
+    story.replace_key(story.pia)
+    story.replace_key(story.ben)
+
+    for transaction in (grant, enrol_again):
+        with pytest.raises(ContractError) as caught:
+            story.apply(transaction)
+        assert caught.value.code == "identity.key_replaced"
 
 
 def test_nobody_but_a_practitioner_is_revoked() -> None:

@@ -167,11 +167,13 @@ def test_a_grant_whose_uses_are_spent_does_not_permit() -> None:
 
 
 def test_a_permit_ends_with_the_earliest_end_on_the_way_to_its_provision() -> None:
-    child = provision(period=Period(None, 130), categories=("note",))
-    root = provision(period=Period(None, 150), provisions=(child,))
+    shorter = provision(period=Period(None, 130), categories=("note",))
+    longer = provision(period=Period(None, 170), tags=(TAGS[0],))
+    root = provision(period=Period(None, 150), provisions=(shorter, longer))
 
     assert decide_one(root, ask(category="note")).end_s == 130
     assert decide_one(root, ask(category="laboratory")).end_s == 150
+    assert decide_one(root, ask(tags=(TAGS[0],))).end_s == 150
     assert decide_one(provision(), ask()).end_s is None
 
 
@@ -235,7 +237,7 @@ entries = st.builds(
 )
 
 
-@settings(max_examples=400)
+@settings(max_examples=250)
 @given(st.lists(entries, max_size=4), requests, st.integers(0, 15))
 def test_the_policy_decides_as_the_plain_model_does(
     consents: list[ConsentEntry], request: Request, spent_bits: int
@@ -248,6 +250,7 @@ def test_the_policy_decides_as_the_plain_model_does(
     assert decision.is_permitted is model_permits(named, request, spent)
 
 
+@settings(max_examples=50)
 @given(st.lists(entries, max_size=4), requests)
 def test_every_decision_can_be_explained(consents: list[ConsentEntry], request: Request) -> None:
     named = [(bytes([number]) * 32, entry) for number, entry in enumerate(consents)]
@@ -259,6 +262,7 @@ def test_every_decision_can_be_explained(consents: list[ConsentEntry], request: 
     assert len(words) > 10
 
 
+@settings(max_examples=50)
 @given(provisions(), requests, provisions())
 def test_an_exclusion_never_makes_a_request_permitted(root: Provision, request: Request, shut: Provision) -> None:
     before = decide([(CONSENT, consent(root))], request)

@@ -155,6 +155,15 @@ def test_a_payer_is_bound_by_a_signature(signers: list[Actor], payer: str, code:
     assert payer_refusal(transaction.body, payer_entry, story.ledger.state) == code
 
 
+def test_a_replaced_key_binds_no_payer() -> None:
+    story = Story()
+    transaction = story.sign("access.request", RequestAccess(story.record, "TREAT"), [story.pia])
+    story.replace_key(story.pia)
+
+    payer = load_member(story.ledger.state, "north")
+    assert payer_refusal(transaction.body, payer, story.ledger.state) == "tx.payer_unbound"
+
+
 def test_an_unbound_payer_is_refused_by_the_name_of_its_field() -> None:
     story = Story()
     transaction = story.sign("access.request", RequestAccess(story.record, "TREAT"), [story.pia], "west")
