@@ -4,7 +4,8 @@ import trio
 from node.network import link
 from node.network.limits import NetworkLimits
 from node.network.peers import Peer
-from node.network.tcp import AddressInUseError, ConnectError, connect
+from node.network.tcp import AddressInUseError, ConnectError, TcpStream, connect, listeners
+from node.network.transport import peer_id_of
 from tests.support.members import TOPIC, VOTE, Member, Puppet, free_port, make_node, members, running, until
 
 pytestmark = pytest.mark.network
@@ -144,17 +145,59 @@ async def test_a_member_may_come_and_go_as_often_as_it_likes() -> None:
         assert ada.connected == ["ben"] * 30
 
 
-async def test_strangers_that_say_nothing_do_not_keep_members_out() -> None:
+async def test_strangers_that_say_nothing_make_room_for_those_who_do() -> None:
     everyone = members("ada", "ben")
-    ada = make_node(everyone[0], everyone, NetworkLimits(handshakes_max=4))
+    ada = make_node(everyone[0], everyone, NetworkLimits(handshakes_max=4, handshake_s_max=60))
     async with running(ada, meshed=False):
         silent = [await connect(everyone[0].address, 2) for _ in range(12)]
+        for stream in silent[:8]:
+            with trio.fail_after(5):
+                while await stream.read():
+                    pass
 
         async with Puppet(everyone[1]).connected_to(everyone[0]) as muxer:
+            await until(lambda: ada.hears("ben"))
             assert muxer.is_established
 
         for stream in silent:
             await stream.close()
+
+
+async def test_a_quiet_connection_stays() -> None:
+    everyone = members("ada", "ben")
+    ada, ben = nodes = [make_node(member, everyone, NetworkLimits(ping_interval_s=0.05)) for member in everyone]
+    async with running(*nodes):
+        await trio.sleep(0.6)
+
+        assert ada.connected == ["ben"]
+        assert ben.connected == ["ada"]
+        assert ada.status("ben").latency_ms is not None
+
+
+@pytest.mark.parametrize(("puppet_name", "kept"), [("abe", "the puppet's"), ("zoe", "ada's")])
+async def test_of_two_that_dial_at_once_the_lower_names_connection_is_kept(puppet_name: str, kept: str) -> None:
+    everyone = members("ada", puppet_name)
+    ada, puppet = make_node(everyone[0], everyone), Puppet(everyone[1])
+    async with listeners([everyone[1].address]) as [listener], running(ada, meshed=False):
+        accepted = TcpStream(await listener.accept(), is_initiator=False)
+        dialled_by_ada = await puppet.transport.shake_hands(accepted, None, lambda _peer: True)
+        async with puppet.transport.run():
+            await puppet.transport.adopt(dialled_by_ada)
+            await until(lambda: ada.hears(puppet_name))
+            tcp = await connect(everyone[0].address, 2)
+            dialled_by_puppet = await puppet.transport.shake_hands(
+                tcp, peer_id_of(everyone[0].peer.node_key), lambda _peer: True
+            )
+            await puppet.transport.adopt(dialled_by_puppet)
+
+            refused, stays = (
+                (dialled_by_puppet, dialled_by_ada) if kept == "ada's" else (dialled_by_ada, dialled_by_puppet)
+            )
+            await until(lambda: refused.is_closed)
+            await until(lambda: ada.hears(puppet_name))
+
+            assert not stays.is_closed
+            stays.abort("the test is over")
 
 
 @pytest.mark.parametrize(
