@@ -21,6 +21,7 @@ a wrong value. Hence paranoid checks, checksums verified on every read, and our 
 it opens them. Its repair drops and alters data silently and is never used.
 """
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
@@ -161,9 +162,10 @@ class Reader:
 class Database(Reader):
     """One open LevelDB folder; one process at a time."""
 
-    def __init__(self, source: Any) -> None:
+    def __init__(self, source: Any, path: Path) -> None:
         """Take over an open ``plyvel.DB``."""
         super().__init__(source)
+        self.path = path
         self._has_failed = False
 
     @classmethod
@@ -193,7 +195,7 @@ class Database(Reader):
             )
         except plyvel.Error as error:
             raise translate(error, FILES_AREA) from None
-        return cls(source)
+        return cls(source, path)
 
     def batch(self, *, sync: bool = True) -> Any:
         """Begin a batch (``put``, ``delete``), which ``write`` applies as a whole or not at all."""
@@ -214,6 +216,11 @@ class Database(Reader):
         except plyvel.Error as error:
             self._has_failed = True
             raise translate(error, FILES_AREA) from None
+
+    def table_names(self) -> list[str]:
+        """Return the names of the files that hold what the log does not."""
+        listed: bytes = self._source.get_property(b"leveldb.sstables")
+        return [f"{int(number):06}.ldb" for number in re.findall(rb"^ ([0-9]+):", listed, re.MULTILINE)]
 
     def snapshot(self) -> Reader:
         """Return a reader of this moment, whatever is written later."""

@@ -33,10 +33,10 @@ from storage.database import (
     DatabaseCorruptError,
     Reader,
 )
-from storage.database_files import FileDamageError, check_all
+from storage.database_files import FileDamageError, check_logs, check_tables
 from storage.ledger import Commit, Head, Ledger
 from storage.merkle import log
-from storage.opening import VOTES, check_network, head_height, load_certified
+from storage.opening import VOTES, LedgerError, check_network, head_height, load_certified
 from storage.schema.block import Header, Result, transactions_root
 from storage.schema.codec import DecodeError
 from storage.schema.genesis import Genesis
@@ -113,52 +113,47 @@ def verify_folder(
     """Verify the ledger in a folder that no process holds open; see ``verify``.
 
     Raises:
-        LedgerError: it is another network's, or of another format.
         DatabaseError: there is none, or it is in use.
     """
     try:
-        _check_files(path)
+        _check_logs(path)  # Before it is opened, which empties the log.
         database = Database.open(path)
     except DatabaseCorruptError as error:
         return Report(0, 0, 0, _finding(error))
     with closing(database):
-        return verify(path, database, genesis, genesis_state, execute, progress)
+        return verify(database, genesis, genesis_state, execute, progress)
 
 
 def verify(
-    path: Path,
-    reader: Reader,
-    genesis: Genesis,
-    genesis_state: Mapping[bytes, bytes],
-    execute: Execute,
-    progress: Progress,
+    database: Database, genesis: Genesis, genesis_state: Mapping[bytes, bytes], execute: Execute, progress: Progress
 ) -> Report:
-    """Verify the files in a folder and, from genesis to the head, what a reader of the database there finds.
+    """Verify the files of a ledger's database and, from genesis to the head, all that it holds at this moment.
 
-    A running node gives a snapshot of its ledger, and calls this in a thread of its own: it takes about as long as
-    executing every block did, and room for a second ledger beside the folder. ``execute`` must do what the network
-    does; ``progress`` is told each height with that of the head, and ends the whole by raising.
-
-    Raises:
-        LedgerError: it is another network's, or of another format.
+    A running node calls this in a thread of its own and goes on. It takes about as long as executing every block
+    did, and room for a second ledger beside the folder. ``execute`` must do what the network does; ``progress`` is
+    told each height with that of the head, and ends the whole by raising.
     """
     height = verified = 0
     try:
-        _check_files(path)
+        _check_logs(database.path)
+        _check_tables(database)
+        reader = database.snapshot()
         _read_everything(reader)
         check_network(reader, genesis)
         height = head_height(reader)
         with (
-            TemporaryDirectory(prefix="verify-", dir=path.parent) as folder,
+            TemporaryDirectory(prefix="verify-", dir=database.path.parent) as folder,
             closing(Ledger.open(Path(folder) / "ledger", genesis, genesis_state)) as replay,
         ):
             while verified < height:
                 _replay_block(Blocks(reader), genesis, replay, execute)
                 verified += 1
                 progress(verified, height)
-            _compare(reader, replay.snapshot(), height)
+            _compare(reader, replay.database.snapshot(), height)
     except DatabaseCorruptError as error:
         return Report(0, height, verified, _finding(error))
+    except LedgerError as error:
+        return Report(0, height, verified, Finding(None, AREAS[META], str(error)))
     return Report(0, height, verified, None)
 
 
@@ -166,9 +161,16 @@ def _finding(error: DatabaseCorruptError) -> Finding:
     return Finding(error.height, error.area, error.detail)
 
 
-def _check_files(path: Path) -> None:
+def _check_logs(path: Path) -> None:
     try:
-        check_all(path)
+        check_logs(path)
+    except FileDamageError as error:
+        raise DatabaseCorruptError(FILES_AREA, str(error)) from None
+
+
+def _check_tables(database: Database) -> None:
+    try:
+        check_tables(database.path, database.table_names())
     except FileDamageError as error:
         raise DatabaseCorruptError(FILES_AREA, str(error)) from None
 
@@ -247,11 +249,13 @@ def _compare(checked: Reader, replayed: Reader, head_height: int) -> None:
         for found, due in zip_longest(entries, replayed.scan(area)):
             if found == due:
                 continue
+            entry, why = due, "an entry was changed"
             if found is None or (due is not None and due[0] < found[0]):
-                assert due is not None, "one of two that differ is there"
-                raise DatabaseCorruptError(name, "an entry is missing", _height_of(area, due, head_height))
-            why = "an entry was changed" if due is not None and due[0] == found[0] else "an entry was added"
-            raise DatabaseCorruptError(name, why, _height_of(area, due or found, head_height))
+                why = "an entry is missing"
+            elif due is None or due[0] > found[0]:
+                entry, why = found, "an entry was added"
+            assert entry is not None, "one of two that differ is there"
+            raise DatabaseCorruptError(name, why, _height_of(area, entry, head_height))
 
 
 def _height_of(area: bytes, entry: tuple[bytes, bytes], head_height: int) -> int:

@@ -12,7 +12,7 @@ from threading import Lock
 from typing import Self
 
 from storage.blocks import Block, Blocks, height_key, stage_block
-from storage.database import HISTORY, META, Database, Reader
+from storage.database import HISTORY, META, Database
 from storage.indexes import Indexes
 from storage.merkle.log import Frontier
 from storage.opening import VOTES, Head, load_head, load_history, load_state, make_head, open_database
@@ -51,7 +51,7 @@ class Ledger:
 
     def __init__(self, database: Database, head: Head, history: Frontier, state: State) -> None:
         """Put a ledger together from its checked parts."""
-        self._database = database
+        self.database = database
         self._committing = Lock()
         self._blocks = Blocks(database)
         self._indexes = Indexes(database)
@@ -80,11 +80,7 @@ class Ledger:
 
     def close(self) -> None:
         """Close the database."""
-        self._database.close()
-
-    def snapshot(self) -> Reader:
-        """Return all that is stored at this moment, to be read while the ledger goes on (``storage.integrity``)."""
-        return self._database.snapshot()
+        self.database.close()
 
     # ------------------------------------------------------------------------------------------------- committing
 
@@ -101,14 +97,14 @@ class Ledger:
         block, header = commit.block, commit.block.header
         head = make_head(header, block.result, block.certificate)
         self._check(commit, head)
-        batch = self._database.batch(sync=sync)
+        batch = self.database.batch(sync=sync)
         stage_block(batch, header, block.result, block.envelopes, block.outcomes, block.certificate)
         self._indexes.stage(batch, header.height, commit.ids, commit.seen, commit.expired, commit.trail)
         self.state.stage(commit.state, batch)
         batch.put(HISTORY, b"".join(self._history.peaks))
         batch.put(META + b"head", height_key(header.height))
         with self._committing:
-            self._database.write(batch)
+            self.database.write(batch)
             self.synced_batch_count += sync
             self.state.apply(commit.state)
             self._indexes.apply(commit.seen, commit.expired)
@@ -129,14 +125,14 @@ class Ledger:
     @property
     def has_vote_log(self) -> bool:
         """Whether a vote log was ever begun beside this ledger."""
-        return self._database.get(VOTES) is not None
+        return self.database.get(VOTES) is not None
 
     def note_vote_log(self) -> None:
         """Remember that a vote log was begun, so that its loss is noticed."""
         if not self.has_vote_log:
-            batch = self._database.batch()
+            batch = self.database.batch()
             batch.put(VOTES, b"")
-            self._database.write(batch)
+            self.database.write(batch)
 
     # ---------------------------------------------------------------------------------------------------- reading
 

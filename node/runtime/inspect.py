@@ -27,9 +27,9 @@ def verify_folder(data: Path, genesis_file: bytes, progress: Progress) -> Report
     return integrity.verify_folder(data / LEDGER_FOLDER, genesis, genesis_state(genesis), _executor(genesis), progress)
 
 
-def verify_running(path: Path, ledger: Ledger, genesis: Genesis, progress: Progress) -> Report:
-    """Verify the ledger at ``path`` that this process has open, as it stands now; for a thread of its own."""
-    return integrity.verify(path, ledger.snapshot(), genesis, genesis_state(genesis), _executor(genesis), progress)
+def verify_running(ledger: Ledger, genesis: Genesis, progress: Progress) -> Report:
+    """Verify the ledger that this process has open, as it stands now; for a thread of its own."""
+    return integrity.verify(ledger.database, genesis, genesis_state(genesis), _executor(genesis), progress)
 
 
 def _executor(genesis: Genesis) -> Callable[[Header, Sequence[Transaction], Ledger], Execution]:

@@ -22,7 +22,7 @@ from node.network.transport import quiet_library_logs
 from node.runtime.home_lock import HomeInUseError, locked
 from node.runtime.inspect import verify_running
 from node.runtime.logs import set_log_level, set_up_logs
-from node.runtime.parts import LEDGER_FOLDER, Opened, Parts, new_start_number, open_ledger, open_vote_log, wall_ms
+from node.runtime.parts import Opened, Parts, new_start_number, open_ledger, open_vote_log, wall_ms
 from node.runtime.standing import Standing
 from storage.database import DatabaseError
 from storage.opening import LedgerError
@@ -108,8 +108,7 @@ async def _run(home: Home, config: Config, genesis_file: bytes, parts: Parts) ->
     listeners = [listen_unix(home.socket(config))]
     tcp = parse_host_port(config.http_tcp)
     health_listeners = [listen_tcp(*tcp)] if tcp else []
-    ledger_path = home.resolve(config.data) / LEDGER_FOLDER
-    app = create_app(_services(genesis_file, parts, standing, ledger_path))
+    app = create_app(_services(genesis_file, parts, standing))
     health_app = create_health_app(standing.why_not_ready)
     stop = trio.Event()
     async with parts.network.run(), trio.open_nursery() as nursery:
@@ -153,7 +152,7 @@ def _reload(home: Home) -> None:
     log.info("log level is %s", config.log_level)
 
 
-def _services(genesis_file: bytes, parts: Parts, standing: Standing, ledger_path: Path) -> Services:
+def _services(genesis_file: bytes, parts: Parts, standing: Standing) -> Services:
     return Services(
         genesis=parts.genesis,
         genesis_file=genesis_file,
@@ -167,7 +166,7 @@ def _services(genesis_file: bytes, parts: Parts, standing: Standing, ledger_path
         status=standing.status,
         why_not_ready=standing.why_not_ready,
         metrics=parts.metrics.render,
-        verify=partial(verify_running, ledger_path, parts.opened.ledger, parts.genesis),
+        verify=partial(verify_running, parts.opened.ledger, parts.genesis),
         wall_ms=wall_ms,
         record_bytes_max=parts.config.record_bytes_max,
     )
