@@ -9,6 +9,10 @@ TRANSACTIONS_MAX = 20_000
 BYTES_MAX = 32 << 20
 
 
+_Queues = dict[str, dict[bytes, Transaction]]
+"""By payer, then by id, in order of arrival."""
+
+
 class MempoolFullError(Exception):
     """The pool, or the share of the member that pays, is full; try again after the next blocks."""
 
@@ -28,7 +32,8 @@ class Mempool:
         self._bytes_max = bytes_max
         self._by_id: dict[bytes, Transaction] = {}
         self._by_leaf: dict[bytes, Transaction] = {}
-        self._by_payer: dict[str, dict[bytes, Transaction]] = {}
+        self._urgent: _Queues = {}
+        self._others: _Queues = {}
         self._bytes = 0
 
     def __len__(self) -> int:
@@ -53,14 +58,14 @@ class Mempool:
         if transaction.id in self._by_id:
             return False
         payer = transaction.body.payer
-        held = len(self._by_payer.get(payer, ()))
+        held = len(self._urgent.get(payer, ())) + len(self._others.get(payer, ()))
         if len(self._by_id) >= self._transactions_max or self._bytes + len(transaction.envelope) > self._bytes_max:
             raise MempoolFullError(f"{len(self._by_id)} transactions are waiting already")
         if held >= self._transactions_max // 2:
             raise MempoolFullError(f"{held} transactions that {payer} pays for are waiting already")
         self._by_id[transaction.id] = transaction
         self._by_leaf[transaction.leaf] = transaction
-        self._by_payer.setdefault(payer, {})[transaction.id] = transaction
+        self._queues_of(transaction).setdefault(payer, {})[transaction.id] = transaction
         self._bytes += len(transaction.envelope)
         return True
 
@@ -76,27 +81,35 @@ class Mempool:
                 continue
             del self._by_leaf[transaction.leaf]
             self._bytes -= len(transaction.envelope)
-            held = self._by_payer[transaction.body.payer]
-            del held[tx_id]
-            if not held:
-                del self._by_payer[transaction.body.payer]
+            queues, payer = self._queues_of(transaction), transaction.body.payer
+            del queues[payer][tx_id]
+            if not queues[payer]:
+                del queues[payer]
 
     def fair(self, count: int) -> list[Transaction]:
-        """Return up to ``count`` transactions, taking turns between payers, each in order of arrival.
+        """Return up to ``count`` transactions: urgent ones first, taking turns between payers, each in order of arrival.
 
-        A member that floods the network then delays its own transactions, not the others'.
+        A member that floods the network then delays its own transactions, not the others', and never a revocation.
         """
-        queues = [iter(held.values()) for held in self._by_payer.values()]
-        chosen: list[Transaction] = []
-        while queues and len(chosen) < count:
-            for queue in list(queues):
-                transaction = next(queue, None)
-                if transaction is None:
-                    queues.remove(queue)
-                elif len(chosen) < count:
-                    chosen.append(transaction)
-        return chosen
+        chosen = _turns(self._urgent, count)
+        return chosen + _turns(self._others, count - len(chosen))
+
+    def _queues_of(self, transaction: Transaction) -> _Queues:
+        return self._urgent if transaction.method.urgent else self._others
 
     def oldest(self, count: int) -> list[Transaction]:
         """Return up to ``count`` transactions that have waited longest."""
         return list(islice(self._by_id.values(), count))
+
+
+def _turns(queues: _Queues, count: int) -> list[Transaction]:
+    waiting = [iter(queue.values()) for queue in queues.values()]
+    chosen: list[Transaction] = []
+    while waiting and len(chosen) < count:
+        for queue in list(waiting):
+            transaction = next(queue, None)
+            if transaction is None:
+                waiting.remove(queue)
+            elif len(chosen) < count:
+                chosen.append(transaction)
+    return chosen

@@ -1,7 +1,7 @@
 import pytest
 
 from node.mempool import Mempool, MempoolFullError
-from storage.schema.calls import Revoke
+from storage.schema.calls import RequestAccess, Revoke
 from storage.schema.signatures import public_key_of
 from storage.schema.transaction import (
     Transaction,
@@ -14,10 +14,12 @@ from storage.schema.transaction import (
 SEED = bytes(range(32))
 
 
-def waiting(number: int, payer: str = "north") -> Transaction:
-    body = encode_body(
-        bytes(32), number.to_bytes(16, "big"), 10, payer, [public_key_of(SEED)], "consent.revoke", Revoke(bytes(32))
+def waiting(number: int, payer: str = "north", *, urgent: bool = False) -> Transaction:
+    signers = [public_key_of(SEED)]
+    method, call = (
+        ("consent.revoke", Revoke(bytes(32))) if urgent else ("access.request", RequestAccess(bytes(32), "TREAT"))
     )
+    body = encode_body(bytes(32), number.to_bytes(16, "big"), 10, payer, signers, method, call)
     return decode_transaction(encode_envelope(body, [sign_body(body, SEED)]))
 
 
@@ -89,6 +91,19 @@ def test_what_is_taken_for_a_block_takes_turns_between_payers() -> None:
 
     assert [transaction.body.payer for transaction in chosen] == ["north", "south", "north", "south"]
     assert chosen[0] is flood[0]
+
+
+def test_a_revocation_comes_before_all_that_is_not_urgent() -> None:
+    pool = Mempool()
+    for number in range(10):
+        pool.add(waiting(number))
+    revocation = waiting(99, urgent=True)
+    pool.add(revocation)
+
+    chosen = pool.fair(3)
+
+    assert chosen[0] is revocation
+    assert len(chosen) == 3
 
 
 def test_what_was_committed_is_forgotten_and_its_room_is_free_again() -> None:
