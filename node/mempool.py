@@ -87,7 +87,7 @@ class Mempool:
                 del queues[payer]
 
     def fair(self, count: int) -> list[Transaction]:
-        """Return up to ``count`` transactions: urgent ones first, taking turns between payers, each in order of arrival.
+        """Return up to ``count`` transactions: urgent ones first, by turns between payers, each in order of arrival.
 
         A member that floods the network then delays its own transactions, not the others', and never a revocation.
         """

@@ -119,7 +119,7 @@ class Bodies:
         try:
             leaves = LEAVES.decode(payload)
         except DecodeError as error:
-            raise PeerFaultError(f"it asked for bodies malformedly: {error}") from None
+            raise PeerFaultError(f"asked for bodies malformedly: {error}") from None
         held = (self._in_flight.get(leaf) or self._mempool.by_leaf(leaf) for leaf in leaves)
         return encode(tuple(transaction.envelope for transaction in held if transaction is not None))
 

@@ -114,7 +114,7 @@ class CatchUp:
                 log.info("%s does not give blocks: %s", holder, error)
                 return
             except (DecodeError, CertificateError, SignatureError, BlockInvalidError) as error:
-                self._network.drop(holder, f"it sent an invalid block: {error}")
+                self._network.drop(holder, f"sent an invalid block: {error}")
                 return
 
     async def _apply(self, block: CertifiedBlock) -> None:
@@ -151,7 +151,7 @@ class CatchUp:
         try:
             request = BLOCKS_REQUEST.decode(payload)
         except DecodeError as error:
-            raise PeerFaultError(f"it asked for blocks malformedly: {error}") from None
+            raise PeerFaultError(f"asked for blocks malformedly: {error}") from None
         head_height = self._chain.head.header.height
         blocks: list[bytes] = []
         size = 0
@@ -187,6 +187,6 @@ class CatchUp:
             genesis = self._chain.genesis
             verify_certificate(head.certificate, VoteType.COMMIT, genesis.chain_id, genesis.validators)
         except (DecodeError, CertificateError) as error:
-            raise PeerFaultError(f"it announced an invalid head: {error}") from None
+            raise PeerFaultError(f"announced an invalid head: {error}") from None
         if (head.certificate.height, head.certificate.digest) == (head.header.height, head.header.digest()):
             self.want(head.header.height, (publisher,))

@@ -145,7 +145,7 @@ class Intake:
         try:
             envelopes = BATCH.decode(data)
         except DecodeError as error:
-            raise PeerFaultError(f"it sent a malformed batch of transactions: {error}") from None
+            raise PeerFaultError(f"sent a malformed batch of transactions: {error}") from None
         room = QUEUED_ENVELOPES_MAX - len(self._queue)
         if room < len(envelopes):
             self._metrics.envelopes_shed.inc(len(envelopes) - room)
