@@ -20,9 +20,8 @@ from storage.schema.events import ConsentGranted
 from storage.schema.genesis import Parameters
 from storage.schema.transaction import derived_id
 from tests.support.provisions import provision
-from tests.support.story import START_MS, Story
+from tests.support.story import Story
 
-NOW_S = START_MS // 1000
 TREAT = {"purposes": ("TREAT",)}
 
 
