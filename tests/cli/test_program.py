@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from cli.main import COMMANDS
-from tests.support.program import PROGRAM, answer_of, caretrace, environment
+from tests.support.program import PROGRAM, answer_of, environment, shell
 from tests.support.source_tree import ROOT
 
 
 def test_help_lists_every_command_and_none_that_is_missing(tmp_path: Path) -> None:
-    done = caretrace("--help", folder=tmp_path)
+    done = shell("--help", folder=tmp_path)
 
     listed = re.findall(r"^  ([a-z]+) ", done.stdout.partition("Commands:")[2], flags=re.MULTILINE)
     assert done.returncode == 0
@@ -21,14 +21,14 @@ def test_help_lists_every_command_and_none_that_is_missing(tmp_path: Path) -> No
 
 
 def test_the_version_is_that_of_the_package(tmp_path: Path) -> None:
-    answer = answer_of(caretrace("version", "--json", folder=tmp_path))
+    answer = answer_of(shell("version", "--json", folder=tmp_path))
 
     assert answer["schema"] == "caretrace.version/1"
-    assert f"caretrace {answer['version']}\n" == caretrace("--version", folder=tmp_path).stdout
+    assert f"caretrace {answer['version']}\n" == shell("--version", folder=tmp_path).stdout
 
 
 def test_an_unknown_command_is_a_usage_error_that_names_a_likely_one(tmp_path: Path) -> None:
-    done = caretrace("statsu", folder=tmp_path)
+    done = shell("statsu", folder=tmp_path)
 
     assert done.returncode == 2
     assert done.stdout == ""
@@ -36,7 +36,7 @@ def test_an_unknown_command_is_a_usage_error_that_names_a_likely_one(tmp_path: P
 
 
 def test_a_usage_error_is_json_too_where_that_is_wanted(tmp_path: Path) -> None:
-    done = caretrace("consent", "grant", "--json", "--uses", "none", folder=tmp_path)
+    done = shell("consent", "grant", "--json", "--uses", "none", folder=tmp_path)
 
     answer = answer_of(done, exit_code=2)
     assert answer["schema"] == "caretrace.consent.grant/1"
@@ -45,18 +45,18 @@ def test_a_usage_error_is_json_too_where_that_is_wanted(tmp_path: Path) -> None:
 
 
 def test_no_color_and_no_terminal_mean_no_colour(tmp_path: Path) -> None:
-    caretrace("key", "new", "pia", "--no-passphrase", folder=tmp_path)
+    shell("key", "new", "pia", "--no-passphrase", folder=tmp_path)
 
-    plain = caretrace("key", "list", folder=tmp_path)
-    asked = caretrace("key", "list", folder=tmp_path, more={"NO_COLOR": "1"})
+    plain = shell("key", "list", folder=tmp_path)
+    asked = shell("key", "list", folder=tmp_path, more={"NO_COLOR": "1"})
 
     assert "pia" in plain.stdout
     assert "\x1b" not in plain.stdout + asked.stdout
 
 
-@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_completion_is_given_for_three_shells(tmp_path: Path, shell: str) -> None:
-    done = caretrace("completion", shell, folder=tmp_path)
+@pytest.mark.parametrize("name", ["bash", "zsh", "fish"])
+def test_completion_is_given_for_three_shells(tmp_path: Path, name: str) -> None:
+    done = shell("completion", name, folder=tmp_path)
 
     assert done.returncode == 0
     assert "_CARETRACE_COMPLETE" in done.stdout
@@ -65,7 +65,7 @@ def test_completion_is_given_for_three_shells(tmp_path: Path, shell: str) -> Non
 def test_completion_completes_commands_and_their_verbs(tmp_path: Path) -> None:
     asked = {"_CARETRACE_COMPLETE": "bash_complete", "COMP_WORDS": "caretrace consent gr", "COMP_CWORD": "2"}
 
-    done = caretrace(folder=tmp_path, more=asked)
+    done = shell(folder=tmp_path, more=asked)
 
     assert done.stdout.split() == ["plain,grant"]
 
@@ -92,7 +92,7 @@ def test_a_bug_of_ours_is_one_line_and_its_trace_is_kept_for_whoever_mends_it(tm
 
 
 def test_without_asserts_nothing_runs(tmp_path: Path) -> None:
-    done = caretrace("version", folder=tmp_path, more={"PYTHONOPTIMIZE": "1"})
+    done = shell("version", folder=tmp_path, more={"PYTHONOPTIMIZE": "1"})
 
     assert done.returncode == 1
     assert "asserts" in done.stderr
