@@ -9,7 +9,15 @@ from typing import Any, Self
 
 from storage.database import AREAS, STATE, Database, DatabaseCorruptError
 from storage.merkle.log import EMPTY_ROOT
-from storage.merkle.state_tree import Bucket, PreparedTree, StateTree, bucket_index, bucket_root, entry_leaf
+from storage.merkle.state_tree import (
+    Bucket,
+    PreparedTree,
+    StateTree,
+    bucket_index,
+    bucket_root,
+    entry_leaf,
+    make_bucket,
+)
 from storage.recent import Recent
 from storage.schema.state_proof import StateEntry, StateProof
 
@@ -85,13 +93,13 @@ class State:
 
     def prepare(self, writes: Mapping[bytes, bytes | None]) -> PreparedState:
         """Return what these writes, None where a key goes, would make of the state; 5 microseconds a write."""
-        key_hashes = tuple(sha256(key).digest() for key in writes)
-        leaves = {
-            key_hash: None if value is None else entry_leaf(key_hash, sha256(value).digest())
-            for key_hash, value in zip(key_hashes, writes.values(), strict=True)
-        }
+        leaves: dict[bytes, bytes | None] = {}
+        for key, value in writes.items():
+            key_hash = sha256(key).digest()
+            # As entry_leaf does; here, where it counts, without a call.
+            leaves[key_hash] = None if value is None else sha256(b"\x00" + key_hash + sha256(value).digest()).digest()
         tree = self._tree.prepare(leaves)
-        return PreparedState(tree.root, tree, writes, key_hashes)
+        return PreparedState(tree.root, tree, writes, tuple(leaves))
 
     def stage(self, prepared: PreparedState, batch: Any) -> None:
         """Add what was prepared to the batch that writes its block."""
@@ -122,7 +130,7 @@ class State:
         entries = tuple(
             StateEntry(stored[_HASH], sha256(value).digest()) for stored, value in self._stored_bucket(index)
         )
-        self._check_bucket(index, b"".join(e.key_hash + entry_leaf(e.key_hash, e.value_hash) for e in entries))
+        self._check_bucket(index, make_bucket({e.key_hash: entry_leaf(e.key_hash, e.value_hash) for e in entries}))
         return StateProof(entries, self._tree.families_of(index))
 
     def _keep(self, key: bytes, value: bytes | None) -> None:
@@ -135,7 +143,7 @@ class State:
             return kept
         if self._tree.bucket_hash(index) == EMPTY_ROOT:
             return b""
-        bucket = b"".join(_entry(stored, value) for stored, value in self._stored_bucket(index))
+        bucket = make_bucket(dict(_entry(stored, value) for stored, value in self._stored_bucket(index)))
         self._check_bucket(index, bucket)
         return self._keep_bucket(index, bucket)
 
@@ -153,18 +161,19 @@ class State:
         return self._database.scan(STATE, start, after.to_bytes(3, "big") if after < 1 << 24 else None)
 
     def _stored_buckets(self) -> Iterator[tuple[int, Bucket]]:
-        current, entries = 0, list[bytes]()
+        current, leaves = 0, dict[bytes, bytes]()
         for stored, value in self._database.scan(STATE):
-            index = bucket_index(stored[_HASH], self._tree.depth)
-            if index != current and entries:
-                yield current, self._keep_bucket(current, b"".join(entries))
-                entries = []
+            key_hash, leaf = _entry(stored, value)
+            index = bucket_index(key_hash, self._tree.depth)
+            if index != current and leaves:
+                yield current, self._keep_bucket(current, make_bucket(leaves))
+                leaves = {}
             current = index
-            entries.append(_entry(stored, value))
-        if entries:
-            yield current, self._keep_bucket(current, b"".join(entries))
+            leaves[key_hash] = leaf
+        if leaves:
+            yield current, self._keep_bucket(current, make_bucket(leaves))
 
 
-def _entry(stored: bytes, value: bytes) -> bytes:
+def _entry(stored: bytes, value: bytes) -> tuple[bytes, bytes]:
     key_hash = stored[_HASH]
-    return key_hash + entry_leaf(key_hash, sha256(value).digest())
+    return key_hash, entry_leaf(key_hash, sha256(value).digest())

@@ -17,6 +17,7 @@ from storage.merkle.state_tree import (
     bucket_index,
     bucket_root,
     entry_leaf,
+    make_bucket,
     node_hash,
 )
 from storage.schema.codec import Bytes32, Form, Value
@@ -65,7 +66,7 @@ def verify_state_proof(proof: StateProof, key: bytes, value: bytes | None, root:
 
 def _reached_root(proof: StateProof, key_hash: bytes) -> bytes:
     index = bucket_index(key_hash, len(proof.families))
-    current = bucket_root(b"".join(e.key_hash + entry_leaf(e.key_hash, e.value_hash) for e in proof.entries))
+    current = bucket_root(make_bucket({e.key_hash: entry_leaf(e.key_hash, e.value_hash) for e in proof.entries}))
     for family in proof.families:
         at = (index % FANOUT) * HASH_BYTES
         if family[at : at + HASH_BYTES] != current:

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from storage.merkle import log
-from storage.merkle.state_tree import Bucket, StateTree, bucket_index, bucket_root, entry_leaf, node_hash
+from storage.merkle.state_tree import Bucket, StateTree, bucket_index, bucket_root, entry_leaf, make_bucket, node_hash
 from tests.support.vectors import from_shown, vectors
 
 VECTORS = vectors("state")
@@ -113,7 +113,7 @@ def test_sibling_groups_lead_from_each_bucket_to_the_root(entries: dict[bytes, b
 @pytest.mark.parametrize("count", [0, 1, 2, 3, 5, 64, 200])
 def test_a_bucket_is_hashed_as_a_list_however_many_keys_meet_in_it(count: int) -> None:
     keys = [bytes(31) + bytes([number]) for number in range(count)]
-    bucket = b"".join(key + sha256(key).digest() for key in keys)
+    bucket = make_bucket({key: sha256(key).digest() for key in reversed(keys)})
 
     assert bucket_root(bucket) == log.root([sha256(key).digest() for key in keys])
 
