@@ -1,10 +1,9 @@
 """``caretrace ledger``: the chain itself, and whether it is what its members agreed on."""
 
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 import click
 import msgspec
@@ -23,19 +22,19 @@ _FILE = click.Path(path_type=Path, dir_okay=False, exists=True)
 
 
 class _Finding(msgspec.Struct):
-    height: int
+    height: int | None
     area: str
     why: str
 
 
-class _Report(msgspec.Struct, rename={"from_height": "from", "to_height": "to"}):
+class _Report(msgspec.Struct, omit_defaults=True, rename={"from_height": "from", "to_height": "to"}):
     """What a verification found, by its names in JSON."""
 
     ok: bool
     from_height: int
     to_height: int
     blocks: int
-    first_bad: _Finding | None = None
+    first_bad: _Finding | None = None  # Left out where all is well.
 
 
 @click.group(cls=Noun)
@@ -96,8 +95,7 @@ def verify(session: Session, data: Path | None, genesis: Path | None) -> Answer:
         raise usage_error("--data and --genesis belong together")
     report = _verify_folder(data, genesis) if data and genesis else _verify_node(session)
     fields = msgspec.to_builtins(report)
-    text = facts({**fields, "first_bad": fields["first_bad"] or None}.items())
-    return Answer(fields, text, exit_code=Exit.OK if report.ok else Exit.UNVERIFIED)
+    return Answer(fields, facts(fields.items()), exit_code=Exit.OK if report.ok else Exit.UNVERIFIED)
 
 
 def _verify_node(session: Session) -> _Report:
@@ -131,8 +129,10 @@ def _verify_folder(data: Path, genesis: Path) -> _Report:
         content = file.read(GENESIS_BYTES_MAX + 1)
     # By name, late: it loads the contracts and LevelDB, which no other command needs.
     inspect = import_module("node.runtime.inspect")
-    check: Callable[[Path, bytes, Callable[[int, int], None]], Any] = inspect.verify_folder
-    found = check(data, content, _progress)
+    try:
+        found = inspect.verify_folder(data, content, _progress)
+    except inspect.InspectError as error:
+        raise CliError(error.code, str(error)) from None
     _progress(0, 0)
     bad = found.first_bad
     finding = None if bad is None else _Finding(bad.height, bad.area, bad.why)

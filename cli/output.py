@@ -62,6 +62,8 @@ def shown(value: object) -> str:
         return "-"
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.1f}"
     if isinstance(value, list | tuple):
         return ", ".join(shown(item) for item in value) or "-"
     if isinstance(value, dict):

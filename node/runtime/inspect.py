@@ -7,8 +7,10 @@ from node.contracts.governance import genesis_state
 from node.execution.transition import Execution, execute_block
 from node.runtime.parts import LEDGER_FOLDER
 from storage import integrity
+from storage.database import DatabaseError
 from storage.integrity import Report
 from storage.ledger import Ledger
+from storage.opening import LedgerError
 from storage.schema.block import Header
 from storage.schema.genesis import Genesis, load_file
 from storage.schema.transaction import Transaction
@@ -16,15 +18,32 @@ from storage.schema.transaction import Transaction
 Progress = Callable[[int, int], None]
 
 
+class InspectError(Exception):
+    """A folder holds no ledger that could be verified: none at all, another network's, or one that is in use.
+
+    Attributes:
+        code: of the error that says so.
+    """
+
+    def __init__(self, code: str, detail: str) -> None:
+        """Say why."""
+        super().__init__(detail)
+        self.code = code
+
+
 def verify_folder(data: Path, genesis_file: bytes, progress: Progress) -> Report:
     """Verify the ledger in a data folder (its ``ledger``) that no node has open.
 
     Raises:
         GenesisError: the genesis file is not what its founders signed.
-        LedgerError, DatabaseError: there is no ledger, it is another network's, or it is in use.
+        InspectError: there is no ledger, it is another network's, or it is in use.
     """
     genesis = load_file(genesis_file)
-    return integrity.verify_folder(data / LEDGER_FOLDER, genesis, genesis_state(genesis), _executor(genesis), progress)
+    state, folder = genesis_state(genesis), data / LEDGER_FOLDER
+    try:
+        return integrity.verify_folder(folder, genesis, state, _executor(genesis), progress)
+    except (DatabaseError, LedgerError) as error:
+        raise InspectError(error.code, str(error)) from None
 
 
 def verify_running(ledger: Ledger, genesis: Genesis, progress: Progress) -> Report:
