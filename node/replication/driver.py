@@ -177,7 +177,7 @@ class Driver:
             ordering.CancelTimer: lambda timer: self._timers.pop(timer.name, None),
             ordering.CatchUp: self._catch_up,
             ordering.ViewEntered: self._enter_view,
-            ordering.Fault: lambda fault: self._network.drop(fault.peer, fault.reason),
+            ordering.Fault: lambda fault: self._network.drop(fault.peer, f"sent {fault.reason}"),
             ordering.Accuse: self._accuse,
             ordering.Halt: self._halt,
         }
