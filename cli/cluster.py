@@ -6,7 +6,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -94,8 +95,8 @@ def load_cluster(folder: Path) -> Cluster:
         raise ClusterError(f"{folder / FILE_NAME} is damaged") from None
 
 
-def start_node(place: Place) -> None:
-    """Start a node in the background, on its own: it outlives this command.
+def start_node(place: Place) -> "subprocess.Popen[bytes]":
+    """Start a node in the background, on its own: it outlives this command unless ``end_processes`` is told of it.
 
     Raises:
         ClusterError: it runs already.
@@ -104,7 +105,7 @@ def start_node(place: Place) -> None:
         raise ClusterError(f"{place.name} runs already, as process {place.pid}")
     place.log_file.parent.mkdir(mode=0o700, exist_ok=True)
     with place.log_file.open("ab") as output:
-        subprocess.Popen(
+        return subprocess.Popen(
             [sys.executable, "-P", "-m", "cli.main", "start", "--home", str(place.home)],
             stdin=subprocess.DEVNULL,
             stdout=output,
@@ -112,6 +113,23 @@ def start_node(place: Place) -> None:
             start_new_session=True,
             cwd=place.home,
         )
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Hold Ctrl-C back until what must be whole is done: a process started and noted, or everything taken down.
+
+    Raises:
+        KeyboardInterrupt: at the end, if it was pressed meanwhile.
+    """
+    pressed: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: pressed.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if pressed:
+        raise KeyboardInterrupt
 
 
 def send_signal(place: Place, number: signal.Signals) -> int:
@@ -137,6 +155,18 @@ def stop_node(place: Place, timeout_s: float = 10.0) -> bool:
         send_signal(place, signal.SIGKILL)
         _wait(lambda: place.pid is None, timeout_s)
     return True
+
+
+def end_processes(processes: Sequence["subprocess.Popen[bytes]"], timeout_s: float = 10.0) -> None:
+    """End nodes that this command has started, also those that have not come as far as to hold their home."""
+    for process in processes:
+        process.terminate()
+    for process in processes:
+        try:
+            process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait(timeout_s)
 
 
 def kill_node(place: Place) -> int:

@@ -3,6 +3,7 @@
 import shutil
 import signal
 import socket
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,14 +14,15 @@ from cli.client import Json, Node
 from cli.cluster import (
     FILE_NAME,
     Cluster,
-    ClusterError,
     Place,
+    end_processes,
     kill_node,
     last_lines,
     load_cluster,
     send_signal,
     start_node,
     stop_node,
+    uninterrupted,
     wait_for,
 )
 from cli.command import Noun
@@ -64,23 +66,26 @@ def open_network(folder: Path, count: int, engine: str, base_port: int | None, t
     """
     assert engine in ENGINES
     cluster = load_cluster(folder) if (folder / FILE_NAME).exists() else _found(folder, count, base_port)
-    started = [place for place in cluster.places if place.pid is None]
-    for place in started:
-        tell(f"starting {place.name}")
-        start_node(place)
+    started: list[subprocess.Popen[bytes]] = []
     try:
+        for place in cluster.places:
+            if place.pid is None:
+                tell(f"starting {place.name}")
+                with uninterrupted():
+                    started.append(start_node(place))
         wait_for(cluster.places, _is_ready, READY_TIMEOUT_S)
-    except (ClusterError, KeyboardInterrupt):
-        for place in started:
-            stop_node(place)
+    except BaseException:
+        with uninterrupted():
+            end_processes(started)
         raise
     return cluster
 
 
 def close_network(cluster: Cluster) -> None:
     """Stop every node; their data stay."""
-    for place in cluster.places:
-        stop_node(place)
+    with uninterrupted():
+        for place in cluster.places:
+            stop_node(place)
 
 
 def _found(folder: Path, count: int, base_port: int | None) -> Cluster:

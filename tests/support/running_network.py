@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -79,12 +79,12 @@ class RunningNetwork:
             check=False,
         )
 
-    def begin(self, *arguments: str) -> "subprocess.Popen[str]":
-        """Start a command and leave it running."""
+    def begin(self, *arguments: str, more: Mapping[str, str] | None = None) -> "subprocess.Popen[str]":
+        """Start a command and leave it running; ``more`` is added to its environment."""
         return subprocess.Popen(
             [installed_program(), *arguments],
             cwd=self.folder.parent,
-            env=self.environment,
+            env=self.environment | dict(more or {}),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
