@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from click.testing import CliRunner, Result
 
 from cli.main import caretrace
 from node.api.app import create_app
+from node.runtime.inspect import verify_running
 from storage.schema.codec import encode
 from storage.schema.genesis import founding_preimage, render_file
 from storage.schema.signatures import sign
@@ -35,6 +37,7 @@ class Operated:
     folder: Path
     chain: LiveChain
     genesis_file: Path
+    why_not_ready: list[str]
 
     def run(self, *arguments: str, environment: dict[str, str] | None = None, **more: Any) -> Result:
         """Run a command in this process, as a shell would."""
@@ -73,6 +76,7 @@ def operated(folder: Path) -> Iterator[Operated]:
         (folder / name / "run").mkdir(parents=True)
         config = f'name = "{name}"\nlisten = ["/ip4/127.0.0.1/tcp/4101"]\n'
         (folder / name / "config.toml").write_text(config)
+    why_not_ready: list[str] = []
     nodes = [{"name": name, "home": name, "http": "off", "p2p": "-"} for name in NAMES]
     (folder / "testnet.json").write_text(json.dumps({"schema": "caretrace.testnet/1", "nodes": nodes}))
     started, stopped = threading.Event(), trio.Event()
@@ -85,7 +89,12 @@ def operated(folder: Path) -> Iterator[Operated]:
         async with AsyncExitStack() as stack:
             for name, node in members.items():
                 services = services_of(
-                    node, chain, status=lambda name=name: status_of(chain, name), genesis_file=genesis_file.read_bytes()
+                    node,
+                    chain,
+                    status=lambda name=name: status_of(chain, name),
+                    genesis_file=genesis_file.read_bytes(),
+                    why_not_ready=lambda: why_not_ready,
+                    verify=partial(verify_running, chain.kept, chain.genesis),
                 )
                 await stack.enter_async_context(served(create_app(services), folder / name / "run" / "node.sock"))
             tokens.append(trio.lowlevel.current_trio_token())
@@ -96,7 +105,7 @@ def operated(folder: Path) -> Iterator[Operated]:
     thread.start()
     try:
         assert started.wait(10), "the nodes listen"
-        yield Operated(folder, chain, genesis_file)
+        yield Operated(folder, chain, genesis_file, why_not_ready)
     finally:
         tokens[0].run_sync_soon(stopped.set)
         thread.join()
