@@ -8,13 +8,22 @@ from starlette.responses import Response
 from node.api.events import Events
 from node.api.health import Health
 from node.api.limits import Limits
-from node.api.problems import ProblemError, answer_bug, answer_http_error, answer_invalid, answer_problem
+from node.api.problems import (
+    ProblemError,
+    answer_bug,
+    answer_disk_error,
+    answer_http_error,
+    answer_invalid,
+    answer_problem,
+)
 from node.api.queries import Queries
 from node.api.records import Records
 from node.api.replies import reply
 from node.api.services import Services
 from node.api.transactions import BATCH_BYTES_MAX, Transactions
 from node.api.verification import Verification
+from node.custody.vault import VaultError
+from storage.database import DatabaseError
 
 REQUESTS_MAX = 128
 SMALL_BODY_BYTES_MAX = 64 * 1024
@@ -50,6 +59,8 @@ def create_app(services: Services) -> FastAPI:
             ProblemError: answer_problem,
             HTTPException: answer_http_error,
             RequestValidationError: answer_invalid,
+            DatabaseError: answer_disk_error,
+            VaultError: answer_disk_error,
             Exception: answer_bug,
         },
     )

@@ -10,6 +10,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from node.custody.vault import VaultError, VaultFullError
+from storage.database import DatabaseError
 from storage.schema.refusals import REFUSALS
 
 MEDIA_TYPE = "application/problem+json"
@@ -108,6 +110,14 @@ async def answer_invalid(_: Request, error: Exception) -> Response:
     first: dict[str, Any] = error.errors()[0]
     field = ".".join(str(part) for part in first["loc"][1:])
     return ProblemError(400, "request.invalid", str(first["msg"]), field=field).response()
+
+
+async def answer_disk_error(request: Request, error: Exception) -> Response:
+    """Answer damage or failure of what this node has stored: by its code, with what is damaged."""
+    assert isinstance(error, DatabaseError | VaultError)
+    log.error("%s %s: %s", request.method, request.url.path, error)
+    hint = "make room on the node's disk" if isinstance(error, VaultFullError) else "ask the node to verify its ledger"
+    return ProblemError(507 if isinstance(error, VaultFullError) else 500, error.code, str(error), hint=hint).response()
 
 
 async def answer_bug(request: Request, error: Exception) -> Response:

@@ -1,6 +1,7 @@
 """Records: taken in by this member, and read from their custodian under a permit."""
 
 import logging
+from contextlib import aclosing
 from datetime import date
 from typing import Annotated
 
@@ -17,7 +18,6 @@ from node.custody.deposits import About, DepositError
 from node.custody.gatekeeper import WithheldError
 from node.custody.labels import LabelError
 from node.custody.reader import CustodianUnreachableError
-from node.custody.vault import VaultFullError
 from node.execution.rendering import show_id, show_time_ms
 from storage.schema.codes import CATEGORIES, category_of
 
@@ -57,14 +57,12 @@ class Records:
             raise ProblemError(400, "category.unknown", detail, field="category")
         about = About(person(patient, "patient"), name, sensitivity, _day(day))
         try:
-            async with self._deposits:
-                deposited = await self._services.deposits.take(request.stream(), about)
+            async with self._deposits, aclosing(request.stream()) as content:
+                deposited = await self._services.deposits.take(content, about)
         except DepositError as error:
             raise ProblemError(400, error.code, str(error), hint=hint_of(error.code)) from None
         except LabelError as error:
             raise ProblemError(400, error.code, str(error), field="sensitivity") from None
-        except VaultFullError as error:
-            raise ProblemError(507, error.code, str(error), hint="make room on the node's disk") from None
         except ClientDisconnect:
             raise ProblemError(400, "http.body_cut_short", "the client left before the body's end") from None
         answer = {

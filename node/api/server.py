@@ -128,7 +128,12 @@ class _Connection(TCPServer):
                 with trio.fail_after(SEND_TIMEOUT_S):
                     await self.stream.send_all(event.data)
                 return
-            except (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError):
+            except (
+                trio.BrokenResourceError,
+                trio.BusyResourceError,  # It is being closed by the other side of hypercorn at this moment.
+                trio.ClosedResourceError,
+                trio.TooSlowError,
+            ):
                 await trio.aclose_forcefully(self.stream)
         await self.protocol.handle(Closed())
 
@@ -169,6 +174,9 @@ async def serve(
             return
         try:
             await _Connection(wrapped, config, context, ConnectionState({}), stream)  # type: ignore[arg-type]  # hypercorn declares TLS streams only
+        except* Exception as defects:
+            # What routes raise has been answered by now: this is hypercorn's own, and must not end the node.
+            log.error("a connection broke in the HTTP server", exc_info=defects)
         finally:
             connections.release_on_behalf_of(stream)
 

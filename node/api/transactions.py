@@ -88,10 +88,15 @@ class Transactions:
             return
         if not wait_s:
             raise ProblemError(404, "tx.not_found", "the ledger holds no such transaction", transaction=tx_id.hex())
-        await while_listening(request.receive, partial(self._commits.wait_for, tx_id, wait_s))
+        await while_listening(request.receive, partial(self._wait, tx_id, wait_s))
         if not self._ledger.contains(tx_id):
             detail = f"not committed within {wait_s:g} s; it may still land"
             raise ProblemError(504, "tx.not_committed", detail, transaction=tx_id.hex())
+
+    async def _wait(self, tx_id: bytes, wait_s: float) -> None:
+        # Looked for again, and then waited for without a pause in between in which it could commit unseen.
+        if not self._ledger.contains(tx_id):
+            await self._commits.wait_for(tx_id, wait_s)
 
     async def sponsor(self, request: Request) -> Response:
         """Add this member's signature, as the last one, to a call that makes or ends a person here.

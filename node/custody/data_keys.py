@@ -5,6 +5,7 @@ A key is pending until its record stands on the ledger; if it never will, key an
 """
 
 from contextlib import suppress
+from threading import Lock
 from typing import Annotated
 
 import msgspec
@@ -44,6 +45,7 @@ class DataKeys:
         self._folder = folder
         self._public = encryption_key
         self._secret = encryption_secret
+        self._labelling = Lock()
 
     def keep_pending(self, record: bytes, data_key: DataKey) -> None:
         """Write down the key of a record that is about to be registered.
@@ -88,11 +90,13 @@ class DataKeys:
             DataKeyDamagedError: the file was changed, or sealed to another key.
         """
         name = f"{_LABEL}{patient.hex()}"
-        try:
-            return self._open(name, patient)
-        except BlobNotFoundError:
-            self._write(name, fresh, patient)
-            return fresh
+        # Two first records of a patient may come in at once, each in a thread of its own.
+        with self._labelling:
+            try:
+                return self._open(name, patient)
+            except BlobNotFoundError:
+                self._write(name, fresh, patient)
+                return fresh
 
     def _write(self, name: str, secret: bytes, subject: bytes) -> None:
         self._folder.write(name, seal_at_rest(self._public, secret, subject))

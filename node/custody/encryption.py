@@ -68,25 +68,9 @@ def _derived(data_key: bytes, purpose: bytes) -> bytes:
     return blake2b(purpose, digest_size=32, key=data_key).digest()
 
 
-class _Commitment:
-    """The running commitment of a content: BLAKE2b of the plaintext under a key of its own (RFC 7693, keyed)."""
-
-    def __init__(self, data_key: bytes) -> None:
-        self._hash = blake2b(b"", digest_size=32, key=_derived(data_key, b"CARETRACE/commitment-key/1"))
-
-    def update(self, plaintext: bytes) -> None:
-        self._hash.update(plaintext)
-
-    def digest(self) -> bytes:
-        return self._hash.digest()
-
-
-def commit_to(data_key: bytes, content: Iterable[bytes]) -> bytes:
-    """Return the 32 bytes by which the ledger binds a content; without the data key they say nothing about it."""
-    commitment = _Commitment(data_key)
-    for part in content:
-        commitment.update(part)
-    return commitment.digest()
+def _commitment(data_key: bytes) -> blake2b:
+    """Begin a commitment: BLAKE2b of the content under a key of its own, so that it says nothing without the key."""
+    return blake2b(b"", digest_size=32, key=_derived(data_key, b"CARETRACE/commitment-key/1"))
 
 
 class BlobSealer:
@@ -100,7 +84,7 @@ class BlobSealer:
         assert 0 < chunk_bytes <= CHUNK_BYTES_MAX
         self.size_bytes = 0
         self._chunk_bytes = chunk_bytes
-        self._commitment = _Commitment(data_key)
+        self._commitment = _commitment(data_key)
         self._state = stream.crypto_secretstream_xchacha20poly1305_state()
         key = _derived(data_key, b"CARETRACE/stream-key/1")
         header = stream.crypto_secretstream_xchacha20poly1305_init_push(self._state, key)
@@ -145,7 +129,7 @@ class BlobOpener:
     def __init__(self, data_key: bytes, commitment: bytes) -> None:
         """Begin with the data key and the commitment that the ledger holds."""
         self._expected = commitment
-        self._commitment = _Commitment(data_key)
+        self._commitment = _commitment(data_key)
         self._key = _derived(data_key, b"CARETRACE/stream-key/1")
         self._state = stream.crypto_secretstream_xchacha20poly1305_state()
         self._prefix = b""
@@ -214,14 +198,6 @@ class BlobOpener:
         if self._ended and not bindings.sodium_memcmp(self._commitment.digest(), self._expected):
             raise CommitmentMismatchError("the content is not the one that the ledger commits to")
         return plaintext, self._ended
-
-
-def encrypt_stream(data_key: bytes, content: Iterable[bytes], *, chunk_bytes: int = CHUNK_BYTES) -> Iterator[bytes]:
-    """Yield the blob of a content; ``commit_to`` gives its commitment."""
-    sealer = BlobSealer(data_key, chunk_bytes=chunk_bytes)
-    for part in content:
-        yield sealer.update(part)
-    yield sealer.finish()
 
 
 def decrypt_stream(data_key: bytes, blob: Iterable[bytes], commitment: bytes) -> Iterator[bytes]:

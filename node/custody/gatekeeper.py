@@ -30,7 +30,7 @@ from node.custody.wire import (
     Withheld,
 )
 from storage.ledger import Ledger
-from storage.schema.block import OUTCOME, Outcome
+from storage.schema.block import Outcome
 from storage.schema.calls import ServeAccess
 from storage.schema.codec import DecodeError, Form, encode
 
@@ -146,9 +146,13 @@ class Gatekeeper:
 
     async def _catch_up(self, height: int) -> None:
         # The requester's node may have the permit's block a moment before this one.
+        reached = self._ledger.head.header.height
         with trio.move_on_after(LEDGER_LAG_S):
-            while self._ledger.head.header.height < height:
-                await self._commits.wait_above(self._ledger.head.header.height)
+            while reached < height:
+                newer = await self._commits.wait_above(reached)
+                if newer <= reached:
+                    return
+                reached = newer
 
     def _permitted(self, peer: str, access_id: bytes) -> _Held:
         state = self._ledger.state
@@ -202,10 +206,7 @@ class Gatekeeper:
             place = self._ledger.locate(tx_id)
         if place is None:
             raise WithheldError("access.not_served", "the serving was not committed in time; ask again")
-        return self._outcome_at(*place)
-
-    def _outcome_at(self, height: int, index: int) -> Outcome:
-        return OUTCOME.decode(self._ledger.outcomes(height)[index])
+        return self._ledger.outcome(*place)
 
     def _release(self, access_id: bytes, held: _Held, data_key: DataKey) -> ReleasedKey:
         height = held.access.served_height
@@ -229,7 +230,7 @@ class Gatekeeper:
     def _served_by(self, access_id: bytes, height: int) -> bytes:
         # Of the block that served it, the trail of the access holds nothing else that succeeded: a permit is older.
         places = self._ledger.trail(access_id, from_height=height, limit=TRAIL_LENGTH_MAX)
-        outcomes = (self._outcome_at(*place) for place in places)
+        outcomes = (self._ledger.outcome(*place) for place in places)
         return next(outcome.id for outcome in outcomes if outcome.code == "ok")
 
 

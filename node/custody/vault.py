@@ -187,10 +187,6 @@ class Vault:
         """Remove a ciphertext for good."""
         self._folder.remove(blob.hex())
 
-    def blobs(self) -> list[bytes]:
-        """Return the ids of all whole ciphertexts."""
-        return [bytes.fromhex(name) for name in self._folder.names()]
-
 
 @contextmanager
 def _full_disk_named() -> Iterator[None]:

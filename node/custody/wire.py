@@ -96,7 +96,7 @@ class CommitFeed(Protocol):
         ...
 
     async def wait_above(self, height: int) -> int:
-        """Wait for a block above a height."""
+        """Wait for a block above a height; returns the newest height, which is not above it if the node stops."""
         ...
 
 

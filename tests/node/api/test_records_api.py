@@ -10,7 +10,9 @@ from node.contracts.entries import load_record
 from node.custody.encryption import decrypt_stream
 from node.custody.sealing import Release, open_data_key
 from node.keys.did import encode_did
+from storage.database import DatabaseCorruptError
 from storage.schema.codec import parse_typed_id, typed_id
+from tests.support.full_disk import files_no_larger_than
 from tests.support.live_node import LiveChain, MemberNode, sealing_secret
 from tests.support.provisions import provision
 from tests.support.served import RECORD_BYTES_MAX, operating, services_of, until
@@ -83,6 +85,33 @@ async def test_a_record_that_cannot_be_taken_is_refused_by_name_and_leaves_nothi
     assert north.files() == []
 
 
+async def test_a_full_disk_is_507_and_leaves_nothing(
+    chain: LiveChain, north: MemberNode, south: MemberNode, tmp_path: Path
+) -> None:
+    async with operating(services_of(north, chain), tmp_path / "n.sock") as client:
+        with files_no_larger_than(100_000):
+            answer = await add(client, bytes(2_000_000))
+
+    assert (answer.status_code, answer.json()["code"]) == (507, "vault.full")
+    assert north.files() == []
+
+
+async def test_a_damaged_block_is_named_and_the_node_goes_on_answering(
+    chain: LiveChain, north: MemberNode, south: MemberNode, tmp_path: Path
+) -> None:
+    damaged = DatabaseCorruptError("outcomes", "checksum mismatch", 1)
+
+    def broken() -> dict[str, Any]:
+        raise damaged
+
+    async with operating(services_of(north, chain, status=broken), tmp_path / "n.sock") as client:
+        answer = await client.get("/v1/status")
+        after = await client.get("/livez")
+
+    assert (answer.status_code, answer.json()["code"], after.status_code) == (500, damaged.code, 200)
+    assert "outcomes" in answer.json()["detail"]
+
+
 @pytest.mark.parametrize("is_length_told", [True, False])
 async def test_a_record_over_the_limit_is_413_however_it_is_sent_and_leaves_nothing(
     chain: LiveChain, north: MemberNode, south: MemberNode, tmp_path: Path, is_length_told: bool
@@ -97,7 +126,7 @@ async def test_a_record_over_the_limit_is_413_however_it_is_sent_and_leaves_noth
 
     assert (answer.status_code, answer.json()["code"]) == (413, "http.body_too_large")
     assert after.status_code == 202
-    assert len(north.vault.blobs()) == 1
+    assert len(list((north.folder / "vault").iterdir())) == 1
 
 
 async def test_an_upload_that_is_broken_off_leaves_nothing(

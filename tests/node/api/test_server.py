@@ -1,10 +1,14 @@
+import random
 import socket
 import stat
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 import trio
 import trio.testing
+from hypercorn.events import Event, RawData
+from hypercorn.protocol.h11 import H11Protocol
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
@@ -215,3 +219,45 @@ async def test_bytes_that_are_no_request_are_refused_and_harm_nobody(tmp_path: P
 
     assert refused[:10] == b"HTTP/1.1 4" or refused == b""
     assert after.text == "hello"
+
+
+@pytest.mark.seeds(3)
+async def test_clients_that_send_rubbish_and_leave_at_any_moment_do_not_end_the_node(
+    tmp_path: Path, seed: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    path, chance = tmp_path / "node.sock", random.Random(seed)
+    whole = b"POST /hello HTTP/1.1\r\nhost: node\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n" + GET_HELLO
+
+    async with served(APP, path), asking(path) as client:
+        for _ in range(60):
+            sent = bytearray(whole * chance.randrange(1, 4))
+            for _ in range(chance.randrange(4)):
+                sent[chance.randrange(len(sent))] = chance.randrange(256)
+            async with await trio.open_unix_socket(path) as stream:
+                with suppress(trio.BrokenResourceError):
+                    await stream.send_all(sent[: chance.randrange(len(sent))])
+                    with trio.move_on_after(0.01):
+                        await stream.receive_some(chance.randrange(1, 200))
+        after = await client.get("/hello")
+
+    assert after.text == "hello"
+    assert "a connection broke" not in caplog.text
+
+
+async def test_a_defect_of_the_http_library_costs_its_connection_and_not_the_node(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    path, handle = tmp_path / "node.sock", H11Protocol.handle
+
+    async def defective(self: H11Protocol, event: Event) -> None:
+        if isinstance(event, RawData) and b"/boom" in event.data:
+            raise RuntimeError("a defect")
+        await handle(self, event)
+
+    monkeypatch.setattr(H11Protocol, "handle", defective)
+    async with served(APP, path), asking(path) as client:
+        answer = await raw_exchange(path, b"GET /boom HTTP/1.1\r\nhost: node\r\n\r\n")
+        after = await client.get("/hello")
+
+    assert (answer, after.text) == (b"", "hello")
+    assert "a connection broke in the HTTP server" in caplog.text

@@ -6,24 +6,11 @@ from pathlib import Path
 
 import trio
 
-from node.contracts.governance import genesis_state
-from node.execution.transition import execute_block
-from storage.integrity import Finding, Report, verify
+from node.runtime.inspect import verify_running
+from storage.integrity import Finding, Report
 from tests.support.live_node import LiveChain, MemberNode
 from tests.support.served import operating, services_of, until
 from tests.support.small_ledger import Actor
-
-
-def check(folder: Path, chain: LiveChain, progress: Callable[[int, int], None]) -> Report:
-    genesis = chain.genesis
-    return verify(
-        folder / "ledger",
-        chain.kept.snapshot(),
-        genesis,
-        genesis_state(genesis),
-        lambda header, transactions, ledger: execute_block(header, transactions, ledger, genesis),
-        progress,
-    )
 
 
 async def test_a_running_nodes_ledger_is_verified_and_progress_is_told(
@@ -33,7 +20,7 @@ async def test_a_running_nodes_ledger_is_verified_and_progress_is_told(
         chain.register(Actor(f"patient {number}"))
 
     async with operating(
-        services_of(north, chain, verify=partial(check, tmp_path, chain)), tmp_path / "n.sock"
+        services_of(north, chain, verify=partial(verify_running, chain.kept, chain.genesis)), tmp_path / "n.sock"
     ) as client:
         answer = await client.post("/v1/ledger/verify")
 

@@ -1,3 +1,4 @@
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -78,3 +79,25 @@ def test_a_patient_has_one_label_key_at_a_member_which_stays(keys: DataKeys) -> 
     assert keys.label_key(PATIENT, b"2" * 32) == first
     assert keys.label_key(OTHER_RECORD, b"3" * 32) == b"3" * 32
     assert keys.pending() == []
+
+
+def test_a_patients_first_label_key_is_one_however_many_records_come_in_at_once(keys: DataKeys) -> None:
+    fresh = [bytes([number]) * 32 for number in range(8)]
+
+    with ThreadPoolExecutor(8) as threads:
+        given = set(threads.map(lambda key: keys.label_key(PATIENT, key), fresh))
+
+    assert given == {keys.label_key(PATIENT, bytes(32))}
+
+
+def test_a_key_is_found_while_it_is_being_confirmed(keys: DataKeys) -> None:
+    records = [bytes([number]) * 32 for number in range(60)]
+    for record in records:
+        keys.keep_pending(record, DATA_KEY)
+
+    with ThreadPoolExecutor(1) as threads:
+        confirming = threads.map(keys.confirm, records)
+        found = [keys.get(record) for _ in range(20) for record in records]
+        list(confirming)
+
+    assert found == [DATA_KEY] * len(found)

@@ -1,6 +1,6 @@
 import hashlib
 import tracemalloc
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import pytest
 from hypothesis import given
@@ -17,9 +17,7 @@ from node.custody.encryption import (
     BlobSealer,
     BlobTruncatedError,
     CommitmentMismatchError,
-    commit_to,
     decrypt_stream,
-    encrypt_stream,
     new_data_key,
 )
 
@@ -30,12 +28,23 @@ HEADER = 36
 CONTENT = bytes(range(100))  # Six full chunks of 16 bytes and a seventh of 4.
 
 
+def seal(content: Iterable[bytes], key: bytes = KEY) -> tuple[bytes, bytes]:
+    """The blob of a content in small chunks, and its commitment."""
+    sealer = BlobSealer(key, chunk_bytes=CHUNK)
+    blob = b"".join([sealer.update(part) for part in content])
+    return blob + sealer.finish(), sealer.commitment
+
+
 def blob_of(content: bytes, key: bytes = KEY) -> bytes:
-    return b"".join(encrypt_stream(key, [content], chunk_bytes=CHUNK))
+    return seal([content], key)[0]
+
+
+def commitment_of(content: bytes, key: bytes = KEY) -> bytes:
+    return seal([content], key)[1]
 
 
 def opened(blob: bytes, content: bytes = CONTENT, key: bytes = KEY) -> bytes:
-    return b"".join(decrypt_stream(key, [blob], commit_to(key, [content])))
+    return b"".join(decrypt_stream(key, [blob], commitment_of(content, key)))
 
 
 def pieces(data: bytes, sizes: list[int]) -> Iterator[bytes]:
@@ -49,9 +58,9 @@ def pieces(data: bytes, sizes: list[int]) -> Iterator[bytes]:
 def test_a_content_of_any_length_comes_back_however_it_is_cut_into_pieces(
     content: bytes, sizes: list[int], again: list[int]
 ) -> None:
-    blob = b"".join(encrypt_stream(KEY, pieces(content, sizes), chunk_bytes=CHUNK))
+    blob, commitment = seal(pieces(content, sizes))
 
-    back = b"".join(decrypt_stream(KEY, pieces(blob, again), commit_to(KEY, pieces(content, again))))
+    back = b"".join(decrypt_stream(KEY, pieces(blob, again), commitment))
 
     assert back == content
 
@@ -140,7 +149,7 @@ def test_the_end_of_another_content_is_withheld_under_this_commitment() -> None:
     released = bytearray()
 
     def read() -> None:
-        for part in decrypt_stream(KEY, pieces(blob_of(other), [SEALED_CHUNK] * 9), commit_to(KEY, [CONTENT])):
+        for part in decrypt_stream(KEY, pieces(blob_of(other), [SEALED_CHUNK] * 9), commitment_of(CONTENT)):
             released.extend(part)
 
     with pytest.raises(CommitmentMismatchError):
@@ -153,13 +162,13 @@ def test_the_commitment_is_blake2b_keyed_by_a_key_derived_from_the_data_key() ->
 
     expected = hashlib.blake2b(CONTENT, digest_size=32, key=derived).digest()
 
-    assert commit_to(KEY, pieces(CONTENT, [7, 30])) == expected
+    assert seal(pieces(CONTENT, [7, 30]))[1] == expected
 
 
 def test_equal_contents_under_two_data_keys_have_nothing_in_common() -> None:
     one, other = new_data_key(), new_data_key()
 
-    assert commit_to(one, [CONTENT]) != commit_to(other, [CONTENT])
+    assert commitment_of(CONTENT, one) != commitment_of(CONTENT, other)
     assert blob_of(CONTENT, one)[HEADER:] != blob_of(CONTENT, other)[HEADER:]
 
 
@@ -170,12 +179,12 @@ def test_the_sealer_knows_size_and_commitment_of_what_it_was_given() -> None:
     sealer.update(CONTENT)
     sealer.finish()
 
-    assert (sealer.size_bytes, sealer.commitment) == (200, commit_to(KEY, [CONTENT, CONTENT]))
+    assert (sealer.size_bytes, sealer.commitment) == (200, commitment_of(CONTENT + CONTENT))
 
 
 def test_memory_stays_constant_however_large_the_record_is() -> None:
     sealer, mebibyte = BlobSealer(KEY), bytes(1 << 20)
-    opener = BlobOpener(KEY, commit_to(KEY, (mebibyte for _ in range(24))))
+    opener = BlobOpener(KEY, commitment_of(mebibyte * 24))
     tracemalloc.start()
 
     for _ in range(24):
@@ -189,7 +198,9 @@ def test_memory_stays_constant_however_large_the_record_is() -> None:
 
 
 def test_chunks_of_the_usual_size_cost_17_bytes_each() -> None:
-    blob = b"".join(encrypt_stream(KEY, [bytes(3 * CHUNK_BYTES)]))
+    sealer = BlobSealer(KEY)
+
+    blob = sealer.update(bytes(3 * CHUNK_BYTES)) + sealer.finish()
 
     assert len(blob) == HEADER + 3 * (CHUNK_BYTES + 17)
 
