@@ -75,7 +75,7 @@ def audit() -> None:
 def patient(
     ctx: click.Context, session: Session, who: str, query: dict[str, object], form: str, without: frozenset[str]
 ) -> Answer:
-    """Show what happened to a patient's records and consents, oldest first."""
+    """Show what happened to a patient, oldest first."""
     fields = session.node.get(f"/v1/audit/patients/{quote(session.did(who))}", Json, **query)
     return _answer(ctx, session, fields, form, without)
 

@@ -175,7 +175,10 @@ def _tree(session: Session, provision: Json, name: str, depth: int = 0) -> str:
 @click.option("--as", "--patient", "who", metavar="NAME", help="Who wants to know; the patient is told why.")
 @reading
 def check(session: Session, requester: str, record: str, code: str, who: str | None) -> Answer:
-    """Tell whether a reading would be permitted now, and to the patient which provision says so. It binds nobody."""
+    """Tell whether a reading would be permitted now.
+
+    The patient (--as) is told which provision says so, and why. It binds nobody.
+    """
     question = {
         "requester": session.did(requester),
         "record": session.resolve("r", record),

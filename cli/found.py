@@ -33,7 +33,7 @@ class _Found(Noun):
 
 @click.group(cls=_Found)
 def found() -> None:
-    """Found a network: of the members' cards (found CARD...), and each founder signs (found sign)."""
+    """Found a network of its members' cards; each founder signs."""
 
 
 @found.command(
@@ -46,7 +46,10 @@ def found() -> None:
 @click.option("--parameter", "changes", metavar="NAME=NUMBER", multiple=True, help="Change a limit of the network.")
 @click.option("--out", metavar="FILE", type=FILE, default=DRAFT, show_default=True, help="Where to write the draft.")
 def draft(cards: tuple[Path, ...], network: str, changes: tuple[str, ...], out: Path) -> Answer:
-    """Write the draft of a genesis file, of the founders' cards; the word `draft` may be left out."""
+    """Write the draft of a genesis file, from the founders' cards.
+
+    The word `draft` may be left out: caretrace found CARD...
+    """
     made = draft_genesis(network, [load_card(path) for path in cards], _parameters(changes))
     try:
         write_private(out, made.render(), replace=False)
@@ -63,7 +66,10 @@ def draft(cards: tuple[Path, ...], network: str, changes: tuple[str, ...], out: 
 @click.option("--card", metavar="FILE", type=FILE, help="Your card, to compare.  [the home's, if there is one]")
 @passphrase
 def sign(draft_file: Path, key_file: Path, card: Path | None, passphrases: Passphrases) -> Answer:
-    """Sign the draft as a founder, once the card in it is yours; the last signature makes genesis.json of it."""
+    """Sign a draft as a founder, if what it states of you is true.
+
+    It is compared with your card. The last signature makes genesis.json of the draft.
+    """
     before = load_draft(draft_file)
     key = load_key_file(key_file)
     if "organisation" not in key.public:

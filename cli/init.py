@@ -46,9 +46,10 @@ def init(
     passphrases: Passphrases,
     no_passphrase: bool,
 ) -> Answer:
-    """Make a node's home: keys, settings, and the card for the other founders.
+    """Make a node's home: its keys, its settings, and a card.
 
-    The organisation key is written outside the home. It appoints and replaces all other keys: take it offline.
+    The card is for the other founders. The organisation key is written outside the home: it appoints and replaces
+    all other keys. Take it offline.
     """
     if no_passphrase and organisation_passphrase_file:
         raise usage_error("--no-passphrase and --organisation-passphrase-file exclude each other")

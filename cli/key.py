@@ -38,7 +38,7 @@ def key() -> None:
 @keeping
 @new_passphrase
 def new(wallet: Wallet, name: str, kind: Kind, passphrases: Passphrases, no_passphrase: bool) -> Answer:
-    """Make keys under a name: one to sign with, one that opens what is sealed to it.
+    """Make keys under a name: one signs, one opens what is sealed.
 
     Use NAME@MEMBER for a patient's second hospital: nobody then sees from the two DIDs that they are one person.
     """
@@ -53,7 +53,7 @@ def new(wallet: Wallet, name: str, kind: Kind, passphrases: Passphrases, no_pass
 @key.command("list", example="caretrace key list")
 @keeping
 def list_keys(wallet: Wallet) -> Answer:
-    """List the keys in the wallet, and the DIDs of others that it keeps under a name."""
+    """List the keys in the wallet, and the names it has for others."""
     rows: list[dict[str, str | None]] = []
     for name, entry in wallet.entries().items():
         if isinstance(entry, KeyFile):
@@ -86,7 +86,7 @@ def show(wallet: Wallet, who: str) -> Answer:
 @click.option("--out", metavar="FILE", type=FILE, help="Where to write it.  [NAME.key]")
 @keeping
 def export(wallet: Wallet, who: str, out: Path | None) -> Answer:
-    """Copy a key file out of the wallet, sealed as it is: a backup, or for another machine."""
+    """Copy a key file out of the wallet, sealed as it is."""
     found = wallet.key(who)
     place = out or Path(f"{found.name}.key")
     copy_key_file(found.file, place)
@@ -101,7 +101,7 @@ def export(wallet: Wallet, who: str, out: Path | None) -> Answer:
 @click.option("--name", help="Its name in the wallet.  [the file's]")
 @keeping
 def import_key(wallet: Wallet, source: str, name: str | None) -> Answer:
-    """Take a key file into the wallet, or keep somebody's DID under a name."""
+    """Take a key file into the wallet, or name somebody's DID."""
     if is_did(source):
         if name is None:
             raise usage_error("a DID is kept under a name: --name NAME")

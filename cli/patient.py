@@ -17,14 +17,17 @@ from storage.schema.events import PatientRegistered
 
 @click.group(cls=Noun)
 def patient() -> None:
-    """Patients: registered under a DID of their own, sponsored by a member."""
+    """Patients: each under a DID of their own, sponsored by a member."""
 
 
 @patient.command("register", example="caretrace patient register --as pia --node north")
 @click.option("--as", "who", metavar="NAME", help="The patient's name in the wallet.  [the only key in it]")
 @writing
 def register(session: Session, who: str | None) -> Answer:
-    """Register a patient; the member whose node is asked sponsors them, and signs too."""
+    """Register a patient; the node's member sponsors them.
+
+    Two sign: the patient, and the member whose node is asked.
+    """
     key = session.only_key(who)
     arguments = RegisterPatient(key.file.public["sealing"])
     return write(

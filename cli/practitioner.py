@@ -34,7 +34,10 @@ def practitioner() -> None:
 @click.option("--until", "until_s", type=MOMENT, default="365d", show_default=True, help="Until when it holds.")
 @writing
 def enrol(session: Session, who: str, role: str, from_s: int | None, until_s: int) -> Answer:
-    """Enrol a practitioner; the member whose node is asked vouches for them, and signs too."""
+    """Enrol a practitioner; the node's member vouches for them.
+
+    Two sign: the practitioner, and the member whose node is asked.
+    """
     starts_s = int(time.time()) - _CLOCK_S if from_s is None else from_s
     if until_s < starts_s:
         raise usage_error("--until lies before --from")
@@ -54,7 +57,10 @@ def enrol(session: Session, who: str, role: str, from_s: int | None, until_s: in
 @click.argument("who", metavar="PRACTITIONER")
 @writing
 def revoke(session: Session, who: str) -> Answer:
-    """Stop vouching for a practitioner; their open permits end too. Only the member that enrolled them may."""
+    """Stop vouching for a practitioner; their open permits end too.
+
+    Only the member that enrolled them may.
+    """
     arguments = RevokePractitioner(session.wallet.did(who, session.status.member))
     return write(
         session,

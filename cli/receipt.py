@@ -19,7 +19,7 @@ _INPUT = click.Path(path_type=Path, dir_okay=False, exists=True)
 
 @click.group(cls=Noun)
 def receipt() -> None:
-    """Receipts: proof of a transaction, for anyone, without any node."""
+    """Receipts: proof of a transaction, for anyone."""
 
 
 @receipt.command("get", example="caretrace receipt get 5f3a9c --out read.receipt --node north")
@@ -27,7 +27,7 @@ def receipt() -> None:
 @click.option("--out", metavar="FILE", type=FILE, help="Where to write it.  [TXID.receipt]")
 @reading
 def get(session: Session, transaction: str, out: Path | None) -> Answer:
-    """Fetch the receipt of a transaction, verify it, and keep it as a file."""
+    """Fetch a transaction's receipt, verify it, keep it as a file."""
     found = session.resolve_transaction(transaction)
     data = session.node.get_bytes(f"/v1/transactions/{found}/receipt")
     proven = verify_receipt(data, session.genesis)
@@ -44,7 +44,10 @@ def get(session: Session, transaction: str, out: Path | None) -> Answer:
 @click.option("--genesis", metavar="FILE", type=_INPUT, required=True, help="The network's genesis file.")
 @click.option("--epochs", metavar="FILE", type=_INPUT, help="The chain of later validator sets.")
 def verify(path: Path, genesis: Path, epochs: Path | None) -> Answer:
-    """Verify a receipt against the genesis file of its network; needs no node and no network."""
+    """Verify a receipt against its network's genesis file.
+
+    It needs no node and no network.
+    """
     if epochs:
         raise usage_error("the members of a network cannot change yet, so there is no file of epochs", "leave it out")
     try:

@@ -51,7 +51,10 @@ def add(
     sensitivities: tuple[str, ...],
     day: object,
 ) -> Answer:
-    """Seal a file in the vault of the member whose node is asked, and register it as a record of a patient."""
+    """Seal a file in the vault of the node's member, and register it.
+
+    The ledger gets its category, its year, a commitment, and where its custodian keeps it, sealed; never its content.
+    """
     started = time.monotonic()
     name, labels, date = category(code), tuple(map(sensitivity, sensitivities)), str(day)[:10] if day else None
     with path.open("rb") as file:
@@ -81,7 +84,7 @@ def _registered(committed: Committed, deposited: _Deposited) -> dict[str, str]:
 @click.option("--patient", "who", metavar="PATIENT", required=True, help="Name or DID.")
 @writing
 def import_bundle(session: Session, path: Path, who: str) -> Answer:
-    """Add every clinical resource of a FHIR R4 Bundle as a record of its own."""
+    """Add each clinical resource of a FHIR R4 Bundle as a record."""
     from io import BytesIO
 
     from cli.fhir_bundle import read_file
@@ -132,7 +135,11 @@ def show(session: Session, record_id: str) -> Answer:
 @signing
 @click.pass_context
 def get(ctx: click.Context, session: Session, record_id: str, code: str, who: str | None, out: Path | None) -> Answer:
-    """Read a record: ask, be decided, have it served, check it, decrypt it. All of it leaves its trace."""
+    """Read a record under the patient's consent, and leave the trace.
+
+    A request is ordered and decided; the custodian has it ordered that it serves; only then it hands over the key.
+    Every step is checked by its receipt, and the content by the commitment that the ledger holds.
+    """
     if out is None and ctx.meta["as_json"]:
         raise usage_error("with --json the content needs a place of its own", "--out FILE")
     key = session.only_key(who)

@@ -31,7 +31,11 @@ _LOOK_S = 0.05
 @click.option("--genesis", metavar="FILE", type=FILE, help="The network's genesis file, at the first start.")
 @passphrase
 def start(home: Path | None, genesis: Path | None, passphrases: Passphrases) -> Answer:
-    """Run a node in the foreground until it is told to stop; its log goes to standard error."""
+    """Run a node in the foreground until it is told to stop.
+
+    Its log goes to standard error. SIGTERM and SIGINT stop it cleanly, a second one at once; on SIGHUP it reads its
+    log level again.
+    """
     place = home_of(home)
     config = load_config(place, os.environ)
     keys = load_key_file(place.key_file)

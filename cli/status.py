@@ -29,7 +29,7 @@ class _Peer(msgspec.Struct):
 @click.option("--watch", is_flag=True, help="Show it again every second, until interrupted.")
 @click.pass_context
 def status(ctx: click.Context, session: Session, watch: bool) -> Answer:
-    """Show how a node is: its height, the primary, its peers, and why it is not ready."""
+    """Show how a node is, and what keeps it from being ready."""
     while watch:
         answer = _answer(session)
         if not ctx.meta["as_json"]:
@@ -62,7 +62,7 @@ def peers(session: Session) -> Answer:
 @click.command(cls=Verb, example="caretrace health --node north && echo well")
 @reading
 def health(session: Session) -> Answer:
-    """Ask whether a node is ready to take transactions: exit code 0, or 8 and why not."""
+    """Ask whether a node is ready: exit code 0, or 8 and why not."""
     code, body = session.node.status_of("/readyz")
     if code not in (200, 503):
         raise CliError("node.bad_answer", f"the node answers its health check with HTTP {code}")

@@ -47,10 +47,8 @@ def test_a_watch_goes_on_until_it_is_interrupted(network: Operated) -> None:
     assert "Traceback" not in words
 
 
-def test_a_ledger_is_verified_through_its_node_and_as_a_copy(
-    network: Operated, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    copy = tmp_path_factory.mktemp("copy")
+def test_a_ledger_is_verified_through_its_node_and_as_a_copy(network: Operated) -> None:
+    copy = network.folder / "copy"
     through_node = network.ask("ledger", "verify", "--node", "north")
     shutil.copytree(network.folder / "ledger", copy / "ledger", ignore=shutil.ignore_patterns("LOCK"))
     arguments = ("ledger", "verify", "--data", str(copy), "--genesis", str(network.genesis_file))
@@ -72,10 +70,9 @@ def flip_a_byte(ledger: Path) -> None:
     largest.write_bytes(content)
 
 
-def test_a_folder_without_a_ledger_is_said_to_hold_none(
-    network: Operated, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    empty = tmp_path_factory.mktemp("empty")
+def test_a_folder_without_a_ledger_is_said_to_hold_none(network: Operated) -> None:
+    empty = network.folder / "empty"
+    empty.mkdir()
     arguments = ("ledger", "verify", "--data", str(empty))
 
     assert network.refusal(*arguments, "--genesis", str(network.genesis_file), exit_code=1)["code"] == "database.lost"
