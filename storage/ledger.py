@@ -15,7 +15,7 @@ from storage.blocks import Block, Blocks, height_key, stage_block
 from storage.database import HISTORY, META, Database
 from storage.indexes import Indexes
 from storage.merkle.log import Frontier
-from storage.opening import VOTES, Head, load_head, load_history, load_state, make_head, open_database
+from storage.opening import VOTES, Head, check_beginning, load_head, load_history, load_state, make_head, open_database
 from storage.receipts import Receipts
 from storage.schema.block import Certificate, Header, Outcome, Result, history_leaf
 from storage.schema.genesis import Genesis
@@ -72,6 +72,7 @@ class Ledger:
         """
         database = open_database(path, genesis, genesis_state)
         try:
+            check_beginning(database, genesis, genesis_state)
             head = load_head(database, genesis)
             return cls(database, head, load_history(database, head), load_state(database, genesis, head))
         except BaseException:

@@ -10,6 +10,7 @@ lost, and is not silently begun anew from nothing.
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 
 from storage.blocks import Blocks, height_key, stage_block
@@ -26,6 +27,7 @@ from storage.database import (
     Reader,
 )
 from storage.merkle.log import EMPTY_ROOT, HASH_BYTES, Frontier
+from storage.merkle.state_tree import StateTree, entry_leaf
 from storage.schema.block import (
     Certificate,
     CertificateError,
@@ -187,6 +189,22 @@ def head_height(reader: Reader) -> int:
     return height
 
 
+def check_beginning(reader: Reader, genesis: Genesis, genesis_state: Mapping[bytes, bytes]) -> None:
+    """Check that height 0 is what follows from genesis by the rules of this version.
+
+    Raises:
+        DatabaseCorruptError: it is not; with other rules this node could agree with nobody.
+    """
+    blocks = Blocks(reader)
+    if blocks.header(0) != genesis.header:
+        raise DatabaseCorruptError(AREAS[HEADER], "not the one that follows from genesis", 0)
+    tree = StateTree(genesis.body.tree_depth, lambda _: b"")
+    hashes = {sha256(key).digest(): sha256(value).digest() for key, value in genesis_state.items()}
+    root = tree.prepare({key: entry_leaf(key, value) for key, value in hashes.items()}).root
+    if blocks.result(0) != genesis_result(genesis, root):
+        raise DatabaseCorruptError(AREAS[RESULT], "not the one that follows from genesis", 0)
+
+
 def load_head(reader: Reader, genesis: Genesis) -> Head:
     """Read the head, and check its certificate and the chain of the last headers.
 
@@ -200,21 +218,17 @@ def load_head(reader: Reader, genesis: Genesis) -> Head:
         header, result = blocks.header(below), blocks.result(below)
         check_link(header, result, above)
         above = header
-    if above.height == 0 and above != genesis.header:
-        raise DatabaseCorruptError(AREAS[HEADER], "not the one that follows from genesis", 0)
     return head
 
 
 def load_certified(blocks: Blocks, genesis: Genesis, height: int) -> Head:
-    """Read a header and its result, and check that its certificate, by a quorum, is about both.
+    """Read a header and its result, and check that its certificate, by a quorum, is about both; height 0 has none.
 
     Raises:
         DatabaseCorruptError: names the area of what does not hold.
     """
     header, result = blocks.header(height), blocks.result(height)
     if height == 0:
-        if header != genesis.header:
-            raise DatabaseCorruptError(AREAS[HEADER], "not the one that follows from genesis", 0)
         return make_head(header, result, None)
     certificate = blocks.certificate(height)
     head = make_head(header, result, certificate)

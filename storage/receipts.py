@@ -3,6 +3,7 @@
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from threading import Lock
 
 import msgspec
 
@@ -38,6 +39,7 @@ class Receipts:
         self._blocks = blocks
         self._indexes = indexes
         self._kept: OrderedDict[int, _Proofs] = OrderedDict()
+        self._lock = Lock()
 
     def receipt(self, tx_id: bytes) -> bytes | None:
         """Return the receipt file of a transaction, or None if none of this id is committed.
@@ -49,7 +51,8 @@ class Receipts:
         if place is None:
             return None
         height, index = place
-        proofs = self._proofs(height)
+        with self._lock:
+            proofs = self._proofs(height)
         outcome_index = proofs.outcome_index.get(tx_id)
         if index >= len(proofs.envelopes) or outcome_index is None:
             raise DatabaseCorruptError(AREAS[TX_INDEX], "an entry names a block without that transaction", height)

@@ -12,12 +12,13 @@ import pytest
 
 from storage.database import DatabaseCorruptError
 from storage.ledger import Commit, Ledger
+from storage.merkle import log
 from storage.merkle.log import EMPTY_ROOT, Frontier
-from storage.schema.block import OUTCOME, decode_certified_block, history_leaf
+from storage.schema.block import OUTCOME, Outcome, decode_certified_block, history_leaf
 from storage.schema.codec import encode
 from storage.schema.receipt import ReceiptError, verify_receipt
 from storage.schema.state_proof import verify_state_proof
-from tests.support.chain import GENESIS_STATE, START_MS, extend, make_commit, make_genesis, make_transaction
+from tests.support.chain import GENESIS_STATE, START_MS, certify, extend, make_commit, make_genesis, make_transaction
 
 GENESIS = make_genesis()
 
@@ -129,6 +130,23 @@ def test_a_block_of_any_size_gives_receipts(ledger: Ledger) -> None:
             receipt = ledger.receipt(transaction.id)
             assert receipt is not None
             verify_receipt(receipt, GENESIS)
+
+
+def test_a_receipt_finds_the_outcome_of_its_transaction_among_those_of_due_work(ledger: Ledger) -> None:
+    transactions = [make_transaction(GENESIS, number) for number in range(3)]
+    commit = make_commit(GENESIS, ledger, transactions, START_MS)
+    due = [encode(Outcome("due", transaction.id, "ok", ())) for transaction in transactions]
+    outcomes = (commit.block.outcomes[0], *due, *commit.block.outcomes[1:])
+    root = log.root([log.leaf_hash(outcome) for outcome in outcomes])
+    result = msgspec.structs.replace(commit.block.result, outcomes_root=root, outcome_count=len(outcomes))
+    certificate = certify(GENESIS, commit.block.header, result)
+    ledger.commit(
+        replace(commit, block=replace(commit.block, outcomes=outcomes, result=result, certificate=certificate))
+    )
+
+    for transaction in transactions:
+        proven = verify_receipt(ledger.receipt(transaction.id) or b"", GENESIS)
+        assert (proven.outcome.source, proven.outcome.id) == ("transaction", transaction.id)
 
 
 def test_the_head_certifies_what_the_state_holds_and_what_it_does_not(ledger: Ledger) -> None:

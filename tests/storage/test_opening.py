@@ -194,14 +194,16 @@ def test_deeper_blocks_are_left_to_the_full_verification(folder: Path) -> None:
     Ledger.open(folder, GENESIS, GENESIS_STATE).close()
 
 
-def test_a_changed_genesis_header_is_damage(tmp_path: Path) -> None:
-    folder = tmp_path / "ledger"
-    ledger = Ledger.open(folder, GENESIS, GENESIS_STATE)
-    extend(GENESIS, ledger, block_count=2)
-    ledger.close()
-    change(folder, HEADER + height_key(0), flip)
+@pytest.mark.parametrize(("area", "name"), [(HEADER, "header"), (RESULT, "result")])
+def test_a_changed_beginning_is_damage(folder: Path, area: bytes, name: str) -> None:
+    change(folder, area + height_key(0), flip)
 
-    assert damage_found(folder) == ("header", 0)
+    assert damage_found(folder) == (name, 0)
+
+
+def test_a_ledger_begun_by_other_rules_is_refused(folder: Path) -> None:
+    with pytest.raises(DatabaseCorruptError, match="result of block 0: not the one that follows from genesis"):
+        Ledger.open(folder, GENESIS, GENESIS_STATE | {b"another": b"rule"})
 
 
 @pytest.mark.parametrize("damage", [flip, lambda stored: stored[:-32], lambda _: None])
