@@ -44,6 +44,9 @@ from storage.schema.signatures import SignatureError
 from storage.schema.transaction import Transaction, decode_transaction
 from storage.state import PreparedState
 
+REPLAY_PREFIX = "verify-"
+"""How the folder of the second ledger is called, which a verification that is killed leaves behind."""
+
 
 class Executed(Protocol):
     """What executing a block gives, as far as the ledger keeps it; see ``storage.ledger.Commit``."""
@@ -142,7 +145,7 @@ def verify(
         check_network(reader, genesis)
         height = head_height(reader)
         with (
-            TemporaryDirectory(prefix="verify-", dir=database.path.parent) as folder,
+            TemporaryDirectory(prefix=REPLAY_PREFIX, dir=database.path.parent) as folder,
             closing(Ledger.open(Path(folder) / "ledger", genesis, genesis_state)) as replay,
         ):
             while verified < height:

@@ -1,5 +1,6 @@
 """Checks a whole ledger again, from genesis: of a running node, or of a copy that no node runs on."""
 
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -8,7 +9,7 @@ from node.execution.transition import Execution, execute_block
 from node.runtime.parts import LEDGER_FOLDER
 from storage import integrity
 from storage.database import DatabaseError
-from storage.integrity import Report
+from storage.integrity import REPLAY_PREFIX, Report
 from storage.ledger import Ledger
 from storage.opening import LedgerError
 from storage.schema.block import Header
@@ -49,6 +50,12 @@ def verify_folder(data: Path, genesis_file: bytes, progress: Progress) -> Report
 def verify_running(ledger: Ledger, genesis: Genesis, progress: Progress) -> Report:
     """Verify the ledger that this process has open, as it stands now; for a thread of its own."""
     return integrity.verify(ledger.database, genesis, genesis_state(genesis), _executor(genesis), progress)
+
+
+def remove_leftovers(data: Path) -> None:
+    """Remove the second ledgers that verifications left in a data folder when they were killed."""
+    for folder in data.glob(f"{REPLAY_PREFIX}*"):
+        shutil.rmtree(folder)
 
 
 def _executor(genesis: Genesis) -> Callable[[Header, Sequence[Transaction], Ledger], Execution]:

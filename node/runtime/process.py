@@ -20,7 +20,7 @@ from node.config import Config, ConfigError, Home, load_config, parse_host_port
 from node.network.tcp import ListenError as NetworkListenError
 from node.network.transport import quiet_library_logs
 from node.runtime.home_lock import HomeInUseError, locked
-from node.runtime.inspect import verify_running
+from node.runtime.inspect import remove_leftovers, verify_running
 from node.runtime.logs import set_log_level, set_up_logs
 from node.runtime.parts import Opened, Parts, new_start_number, open_ledger, open_vote_log, wall_ms
 from node.runtime.standing import Standing
@@ -88,6 +88,7 @@ def _opened(home: Home, config: Config, genesis: Genesis) -> Iterator[Opened]:
     """Open ledger and vote log; a vote log that cannot tell what was promised makes the node an observer."""
     data = home.resolve(config.data)
     data.mkdir(mode=0o700, exist_ok=True)
+    remove_leftovers(data)
     ledger = open_ledger(data, genesis)
     vote_log: VoteLog | None = None
     try:
