@@ -25,6 +25,7 @@ class Flow:
     genesis: Genesis
     patients: list[Person]
     nodes: list[Node]
+    pause_s: float = PAUSE_S
     acknowledged: list[str] = field(default_factory=list)
     last_acknowledged: float = 0.0
     failure: CliError | None = None
@@ -63,7 +64,7 @@ class Flow:
                 if error.exit_code not in (Exit.UNREACHABLE, Exit.NOT_COMMITTED) and error.code != "node.bad_answer":
                     self.failure = error
                     return
-            time.sleep(PAUSE_S)
+            time.sleep(self.pause_s)
 
     def _one(self, node: Node, patient: Person, turn: int) -> None:
         members = [member.name for member in self.genesis.body.members]

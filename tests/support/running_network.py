@@ -18,6 +18,7 @@ from typing import Any
 
 from cli.client import Json, Node
 from cli.cluster import Cluster, Place, load_cluster
+from cli.errors import CliError
 from node.keys.keyfile import load_key_file
 from storage.schema.genesis import Genesis, load_file
 
@@ -131,9 +132,14 @@ class RunningNetwork:
         return self.node(name).get("/v1/status", Json)
 
     def is_ready(self, name: str) -> bool:
-        """Whether a node that runs says that it is ready."""
-        place = self.place(name)
-        return place.pid is not None and place.socket.exists() and self.node(name).status_of("/readyz")[0] == 200
+        """Whether a node runs, answers, and says that it is ready."""
+        if self.place(name).pid is None:
+            return False
+        try:
+            return self.node(name).status_of("/readyz")[0] == 200
+        except CliError:
+            # After a crash its old socket stands there, where nobody listens, until it makes a new one.
+            return False
 
     def is_level(self, *names: str) -> bool:
         """Whether nodes (all, if none is named) stand at one height and state, with nothing waiting."""

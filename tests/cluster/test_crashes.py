@@ -1,0 +1,142 @@
+"""Nodes are killed, frozen and stopped while transactions flow: what was acknowledged stands on all of them."""
+
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from cli.bench_people import Person
+from cli.client import Json
+from cli.story_flow import Flow
+from tests.support.raw_calls import caller
+from tests.support.running_network import RunningNetwork, installed_program, until
+
+pytestmark = pytest.mark.cluster
+
+
+@contextmanager
+def flowing(network: RunningNetwork) -> Iterator[Flow]:
+    """Grants by pia through every node that answers, each acknowledged by a receipt that verifies."""
+    pia = caller(network, "pia", "north")
+    nodes = [network.node(name) for name in network.names]
+    flow = Flow(network.genesis, [Person(pia.seed, pia.key, "north")], nodes, pause_s=0.2)
+    flow.start()
+    try:
+        yield flow
+    finally:
+        flow.stop()
+
+
+def goes_on(flow: Flow, count: int = 10) -> None:
+    """Wait until so many more transactions are acknowledged."""
+    before = len(flow.acknowledged)
+    until(lambda: len(flow.acknowledged) >= before + count or flow.failure)
+
+
+def check_nothing_is_lost(network: RunningNetwork, acknowledged: list[str]) -> None:
+    until(network.is_level)
+    for name in network.names:
+        # All stand on one chain, whose every entry is checked below: on three nodes a part will do.
+        for tx_id in acknowledged if name == "north" else acknowledged[::5]:
+            assert network.node(name).get(f"/v1/transactions/{tx_id}", Json)["transaction"] == tx_id
+        report = network.ask("ledger", "verify", "--node", name)
+        assert report["ok"], report
+        assert report["to"] == network.status(name)["height"]
+
+
+def test_each_node_in_turn_is_killed_and_started_again_and_nothing_is_lost(own_network: RunningNetwork) -> None:
+    network = own_network
+    with flowing(network) as flow:
+        for name in network.names:
+            goes_on(flow)
+            network.ask("testnet", "kill", name)
+            goes_on(flow)
+            network.start(name)
+
+    check_nothing_is_lost(network, flow.acknowledged)
+
+
+def test_all_nodes_are_killed_at_once_and_nothing_is_lost(own_network: RunningNetwork) -> None:
+    network = own_network
+    with flowing(network) as flow:
+        goes_on(flow)
+        network.kill(*network.names)
+        network.ask("testnet", "up")
+        goes_on(flow)
+
+    check_nothing_is_lost(network, flow.acknowledged)
+
+
+def test_a_primary_that_freezes_is_replaced_and_follows_when_it_thaws(own_network: RunningNetwork) -> None:
+    network = own_network
+    with flowing(network) as flow:
+        goes_on(flow)
+        primary = network.status("north")["primary"]
+        witness = next(name for name in network.names if name != primary)
+        network.signal(primary, signal.SIGSTOP)
+        frozen_at = time.monotonic()
+        try:
+            goes_on(flow)
+            until(lambda: time.monotonic() > frozen_at + 5)
+            while_frozen = network.status(witness)
+        finally:
+            network.signal(primary, signal.SIGCONT)
+        goes_on(flow)
+        until(lambda: network.is_ready(primary))
+
+    assert while_frozen["primary"] != primary
+    assert network.status(primary)["height"] > while_frozen["height"]
+    check_nothing_is_lost(network, flow.acknowledged)
+
+
+def test_a_node_stops_cleanly_on_either_signal(own_network: RunningNetwork) -> None:
+    network, west = own_network, own_network.place("west")
+    network.kill("west")
+    for number in (signal.SIGTERM, signal.SIGINT):
+        process = network.begin("start", "--home", str(west.home))
+        until(lambda: network.is_ready("west"))
+
+        begun = time.monotonic()
+        process.send_signal(number)
+        _, words = process.communicate(timeout=30)
+
+        assert process.returncode == 0
+        assert time.monotonic() - begun < 5
+        assert words.splitlines()[-1].endswith(f"west has stopped at height {network.status('north')['height']}")
+        assert "Traceback" not in words
+        assert not west.socket.exists()
+    network.start("west")
+
+
+def test_a_second_node_of_one_home_is_refused_and_the_first_goes_on(own_network: RunningNetwork) -> None:
+    network = own_network
+    pid = network.place("west").pid
+
+    done = network.run("start", "--home", str(network.place("west").home))
+
+    assert done.returncode == 1
+    assert "a node runs in" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert network.place("west").pid == pid
+    assert network.is_ready("west")
+
+
+def test_hangup_reads_the_log_level_again_and_stops_nothing(own_network: RunningNetwork) -> None:
+    network, config = own_network, own_network.place("west").home / "config.toml"
+    text = config.read_text()
+
+    config.write_text(text + 'log_level = "debug"\n')
+    network.signal("west", signal.SIGHUP)
+    until(lambda: "log level is debug" in network.log("west"))
+    config.write_text("log_level = [\n")
+    network.signal("west", signal.SIGHUP)
+    until(lambda: "the settings stay as they were" in network.log("west"))
+
+    config.write_text(text)
+    assert network.is_ready("west")
+
+
+def test_the_program_that_was_tried_is_the_installed_one() -> None:
+    assert installed_program().is_file()
