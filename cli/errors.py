@@ -30,6 +30,7 @@ _EXITS = {
     "id.malformed": Exit.USAGE,
     "identity.unknown": Exit.NOT_FOUND,
     "receipt.invalid": Exit.UNVERIFIED,
+    "record.not_held": Exit.NOT_FOUND,
     "seal.cannot_open": Exit.UNVERIFIED,
     "tx.not_committed": Exit.NOT_COMMITTED,
 }

@@ -65,19 +65,19 @@ def create_home(wanted: NewHome) -> Card:
 
     Raises:
         CliError: the home exists, or the organisation's key does or would lie in it.
-        ConfigError: name or addresses are against their rules.
+        ConfigError: name or addresses are against their rules, or the home's path is too long for a socket.
     """
     home = wanted.home
     config = _config_text(wanted)
-    parse_config(config.encode(), {})
+    home.socket(parse_config(config.encode(), {}))
     _check_places(home.path, wanted.organisation_key)
-    home.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    home.key_file.parent.mkdir(mode=0o700)
-    node_keys = create_key_file(home.key_file, "node", new_secrets("node"), wanted.passphrase).public
     wanted.organisation_key.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     organisation = create_key_file(
         wanted.organisation_key, "organisation", new_secrets("organisation"), wanted.organisation_passphrase
     ).public
+    home.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    home.key_file.parent.mkdir(mode=0o700)
+    node_keys = create_key_file(home.key_file, "node", new_secrets("node"), wanted.passphrase).public
     card = Card(
         "caretrace.card/1",
         wanted.name,

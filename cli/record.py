@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import IO
 from urllib.parse import quote
@@ -49,14 +50,14 @@ def add(
     who: str,
     code: str,
     sensitivities: tuple[str, ...],
-    day: object,
+    day: datetime | None,
 ) -> Answer:
     """Seal a file in the vault of the node's member, and register it.
 
     The ledger gets its category, its year, a commitment, and where its custodian keeps it, sealed; never its content.
     """
     started = time.monotonic()
-    name, labels, date = category(code), tuple(map(sensitivity, sensitivities)), str(day)[:10] if day else None
+    name, labels, date = category(code), tuple(map(sensitivity, sensitivities)), day.date().isoformat() if day else None
     with path.open("rb") as file:
         deposited = _deposit(session, file, session.did(who), name, labels, date)
     return answer(session, deposited.transaction, started, lambda committed: _registered(committed, deposited))

@@ -11,7 +11,7 @@ from cli.errors import CliError, Exit, usage_error
 from cli.passphrase import Passphrases
 from cli.place import Place
 from cli.wallet import Key, Wallet, require_person
-from node.keys.did import encode_did
+from node.keys.did import encode_did, is_did
 from storage.schema.codec import DecodeError, parse_typed_id
 from storage.schema.genesis import Genesis, load_file
 
@@ -137,7 +137,8 @@ class Session:
             CliError: nobody has this name.
             DidError: a malformed DID.
         """
-        return encode_did(self.wallet.did(who, self.status.member))
+        member = None if is_did(who) else self.status.member
+        return encode_did(self.wallet.did(who, member))
 
     def member_of(self, did: str) -> str:
         """Return the member that sponsors or enrolled a person, which pays for their calls.

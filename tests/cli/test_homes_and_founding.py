@@ -73,8 +73,18 @@ def test_two_passphrases_seal_the_hot_and_the_cold_keys(tmp_path: Path) -> None:
         ((), ("--name", "North"), "config.invalid", 1),
         ((), ("--host", "no host"), "config.invalid", 1),
         ((), ("--http", "everywhere"), "config.invalid", 1),
+        ((), ("--home", "x" * 100), "config.invalid", 1),
     ],
-    ids=["a full home", "a file in its place", "a cold key", "the cold key inside", "name", "host", "http"],
+    ids=[
+        "a full home",
+        "a file in its place",
+        "a cold key",
+        "the cold key inside",
+        "name",
+        "host",
+        "http",
+        "a long path",
+    ],
 )
 def test_what_is_there_is_kept_and_what_is_wrong_is_not_begun(
     tmp_path: Path, prepare: tuple[str, ...], more: tuple[str, ...], code: str, exit_code: int

@@ -98,9 +98,10 @@ def test_without_asserts_nothing_runs(tmp_path: Path) -> None:
     assert "asserts" in done.stderr
 
 
-def test_whoever_stops_reading_hears_no_complaint(tmp_path: Path) -> None:
+@pytest.mark.parametrize("arguments", [("--help",), ("key", "list"), ("version", "--json")], ids=" ".join)
+def test_whoever_stops_reading_hears_no_complaint(tmp_path: Path, arguments: tuple[str, ...]) -> None:
     process = subprocess.Popen(
-        [*PROGRAM, "--help"], env=environment(tmp_path), cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        [*PROGRAM, *arguments], env=environment(tmp_path), cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
     assert process.stdout is not None
     process.stdout.close()

@@ -18,6 +18,7 @@ from storage.schema.refusals import REFUSALS
         ("identity.revoked", Exit.REFUSED),
         ("consent.not_found", Exit.NOT_FOUND),
         ("identity.unknown", Exit.NOT_FOUND),
+        ("record.not_held", Exit.NOT_FOUND),
         ("consent.period_reversed", Exit.ERROR),
         ("consent.already_revoked", Exit.ERROR),
         ("receipt.invalid", Exit.UNVERIFIED),
