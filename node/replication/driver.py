@@ -6,21 +6,21 @@ are carried out one after the other and a persist returns only when the disk has
 
 import logging
 from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import trio
 
 from consensus import engine as ordering
-from consensus.engine import Check, Checked, Engine, Event, Executed, TimerFired, WorkWaiting
+from consensus.engine import Engine, Event, TimerFired, WorkWaiting
 from node.execution.includable import BlockInvalidError
 from node.execution.transition import Execution
 from node.mempool import Mempool
 from node.metrics import Metrics
 from node.network.host import Network
-from node.replication.bodies import Bodies, BodiesError
+from node.replication.bodies import Bodies
 from node.replication.chain import Chain
+from node.replication.in_flight import InFlight
 from node.replication.promises import Promises
 from node.replication.proposer import Proposer
 from storage.schema.block import Certificate, Header
@@ -32,15 +32,6 @@ VOTE_CHANNEL = "vote"
 BLOCK_CHANNEL = "block"
 
 log = logging.getLogger("caretrace.replication")
-
-
-@dataclass(slots=True)
-class _InFlight:
-    """The block that is being agreed on, as far as this node has worked on it."""
-
-    header: Header
-    transactions: list[Transaction]
-    execution: Execution | None = None
 
 
 class Driver:
@@ -64,14 +55,12 @@ class Driver:
         self._promises = promises
         self._network = network
         self._mempool = mempool
-        self._bodies = bodies
         self._proposer = proposer
         self._metrics = metrics
-        self._wall_ms = wall_ms
         self._events: deque[Event] = deque()
         self._wake = trio.Event()
         self._timers: dict[str, int] = {}
-        self._in_flight: _InFlight | None = None
+        self._in_flight = InFlight(chain, bodies, metrics, wall_ms, self.post)
         self._nursery: trio.Nursery | None = None
         self._was_waiting = False
         self.halted: str | None = None
@@ -119,7 +108,7 @@ class Driver:
         """The mempool has changed."""
         self._wake.set()
 
-    def apply_certified(self, header: Header, transactions: list[Transaction], certificate: Certificate) -> bool:
+    def apply_certified(self, header: Header, transactions: Sequence[Transaction], certificate: Certificate) -> bool:
         """Commit a block that was fetched and verified under its certificate; False if it no longer fits the head.
 
         Raises:
@@ -151,8 +140,7 @@ class Driver:
         if draft_ms is not None and draft_ms <= _now_ms():
             drafted = self._proposer.draft()
             if drafted is not None:
-                self._in_flight = _InFlight(drafted.header, list(self._proposer.drafted))
-                self._bodies.keep(self._proposer.drafted)
+                self._in_flight.draft(drafted.header, self._proposer.drafted)
                 self._step(drafted)
 
     def _step(self, event: Event) -> None:
@@ -171,7 +159,7 @@ class Driver:
             ordering.Broadcast: lambda send: self._network.broadcast(_channel(send.data), send.data),
             ordering.Draft: self._proposer.want,
             ordering.Check: self._check,
-            ordering.Execute: self._execute,
+            ordering.Execute: self._in_flight.execute,
             ordering.Deliver: self._deliver,
             ordering.SetTimer: lambda timer: self._timers.__setitem__(timer.name, timer.at_ms),
             ordering.CancelTimer: lambda timer: self._timers.pop(timer.name, None),
@@ -201,95 +189,30 @@ class Driver:
         log.error("this node votes no more and only follows: %s", effect.reason)
 
     def _persist(self, effect: ordering.Persist) -> None:
-        transactions: list[Transaction] = []
-        if effect.bodies_of is not None:
-            in_flight = self._in_flight
-            assert in_flight is not None
-            assert in_flight.header.digest() == effect.bodies_of, "the bodies kept are those of the block in flight"
-            transactions = in_flight.transactions
-        self._promises.keep(effect.records, transactions)
+        bodies = self._in_flight.transactions(effect.bodies_of) if effect.bodies_of is not None else ()
+        self._promises.keep(effect.records, bodies)
         self._metrics.vote_syncs.inc()
 
     def _truncate(self, effect: ordering.Truncate) -> None:
         self._promises.truncate(effect.records, self._chain.head.header.height)
 
-    def _check(self, check: Check) -> None:
-        """Judge a proposal now if its bodies are here; fetch them first if not."""
-        refusal = self._refusal_by_clock(check)
-        if refusal is None:
-            try:
-                transactions, found = self._bodies.held(check.leaves, check.bodies)
-            except BodiesError as error:
-                refusal = str(error)
-            else:
-                if transactions is not None:
-                    self._judge(check, transactions)
-                    return
-                assert self._nursery is not None
-                self._nursery.start_soon(self._fetch_and_judge, check, found)
-                return
-        self._answer_check(check, refusal)
-
-    async def _fetch_and_judge(self, check: Check, found: dict[bytes, Transaction]) -> None:
-        try:
-            transactions = await self._bodies.fetch(check.leaves, found, check.holders)
-        except BodiesError as error:
-            self._answer_check(check, str(error))
-            return
-        self._judge(check, transactions)
-        self._wake.set()
-
-    def _refusal_by_clock(self, check: Check) -> str | None:
-        """The time rule (docs/spec/block.md): a prepared certificate exempts from it, and from nothing else."""
-        if check.certified:
-            return None
-        parameters, header, wall_ms = self._chain.genesis.parameters, check.header, self._wall_ms()
-        if header.time_ms < wall_ms - parameters.clock_behind_ms_max:
-            return f"its time is {wall_ms - header.time_ms} ms behind this node's clock"
-        is_ahead = header.time_ms > wall_ms + parameters.clock_ahead_ms_max
-        if is_ahead and header.time_ms != self._chain.head.header.time_ms + 1:
-            return f"its time is {header.time_ms - wall_ms} ms ahead of this node's clock"
-        return None
-
-    def _judge(self, check: Check, transactions: list[Transaction]) -> None:
-        try:
-            self._chain.check(check.header, transactions)
-        except BlockInvalidError as error:
-            self._answer_check(check, str(error))
-            return
-        self._in_flight = _InFlight(check.header, transactions)
-        self._bodies.keep(transactions)
-        self._answer_check(check, None)
-
-    def _answer_check(self, check: Check, refusal: str | None) -> None:
-        if refusal is not None:
-            self._metrics.proposals_refused.inc()
-            log.warning("no vote for block %d of %s: %s", check.header.height, check.header.proposer, refusal)
-        self.post(Checked(check.header.digest(), refusal))
-
-    def _execute(self, effect: ordering.Execute) -> None:
-        in_flight, digest = self._in_flight, effect.header.digest()
-        assert in_flight is not None
-        assert in_flight.header.digest() == digest, "only a block that was checked is executed"
-        in_flight.execution = self._chain.execute(in_flight.header, in_flight.transactions)
-        self.post(Executed(digest, in_flight.execution.result.digest()))
+    def _check(self, effect: ordering.Check) -> None:
+        assert self._nursery is not None, "effects are carried out while the driver runs"
+        self._in_flight.check(effect, self._nursery)
 
     def _deliver(self, effect: ordering.Deliver) -> None:
-        if effect.header.height <= self._chain.head.header.height:
-            return
+        header, digest = effect.header, effect.header.digest()
+        if header.height <= self._chain.head.header.height:
+            return  # Catching up was faster.
         in_flight = self._in_flight
-        assert in_flight is not None
-        assert in_flight.execution is not None
-        assert in_flight.header.digest() == effect.header.digest(), "only a block that was executed is committed"
-        self._commit(effect.header, in_flight.transactions, in_flight.execution, effect.certificate)
+        self._commit(header, in_flight.transactions(digest), in_flight.execution(digest), effect.certificate)
 
     def _commit(
-        self, header: Header, transactions: list[Transaction], execution: Execution, certificate: Certificate
+        self, header: Header, transactions: Sequence[Transaction], execution: Execution, certificate: Certificate
     ) -> None:
         self._chain.commit(header, transactions, execution, certificate)
         self._mempool.remove(transaction.id for transaction in transactions)
-        self._bodies.forget()
-        self._in_flight = None
+        self._in_flight.clear()
         self._proposer.on_commit(_now_ms())
         self._metrics.height.set(header.height)
         self._metrics.mempool_transactions.set(len(self._mempool))
