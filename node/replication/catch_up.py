@@ -9,7 +9,6 @@ from collections.abc import Callable
 
 import trio
 
-from node.execution.includable import BlockInvalidError
 from node.metrics import Metrics
 from node.network.host import Network
 from node.network.peers import PeerFaultError, RequestError
@@ -101,19 +100,20 @@ class CatchUp:
 
     async def _fetch_from(self, holder: str) -> None:
         """Take blocks from one peer for as long as it gives valid ones."""
-        while self._chain.head.header.height < self._target:
-            request = encode(BlocksRequest(self._chain.head.header.height + 1))
+        before = -1
+        # Whoever answers without bringing us on is not asked again now.
+        while before < self._chain.head.header.height < self._target:
+            before = self._chain.head.header.height
+            request = encode(BlocksRequest(before + 1))
             try:
                 payload = await self._network.request(holder, BLOCKS_SERVICE, request, REQUEST_TIMEOUT_S)
                 answer = BLOCKS_ANSWER.decode(payload)
-                if not answer.blocks:
-                    return
                 for encoded in answer.blocks:
                     await self._apply(decode_certified_block(encoded))
             except RequestError as error:
                 log.info("%s does not give blocks: %s", holder, error)
                 return
-            except (DecodeError, CertificateError, SignatureError, BlockInvalidError) as error:
+            except (DecodeError, CertificateError, SignatureError) as error:
                 self._network.drop(holder, f"sent an invalid block: {error}")
                 return
 
@@ -124,12 +124,12 @@ class CatchUp:
             CertificateError: the quorum is not there, or it certifies something else.
             DecodeError: a transaction is malformed.
             SignatureError: a transaction's signature does not verify.
-            BlockInvalidError: it does not execute to the certified result.
+            DivergedError: it does not execute to the certified result here.
         """
         header, certificate = block.header, block.certificate
         head = self._chain.head
-        if header.height != head.header.height + 1:
-            return
+        if header.height <= head.header.height:
+            return  # Committed meanwhile, in the ordinary way.
         validators = self._chain.genesis.validators
         verify_certificate(certificate, VoteType.COMMIT, self._chain.genesis.chain_id, validators)
         if (certificate.height, certificate.digest) != (header.height, header.digest()):

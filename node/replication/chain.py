@@ -17,6 +17,12 @@ from storage.schema.genesis import Genesis
 from storage.schema.transaction import Transaction
 
 
+class DivergedError(Exception):
+    """This node computes something else than the quorum: its state or its program differs, and it must stop."""
+
+    code = "chain.diverged"
+
+
 @dataclass(frozen=True, slots=True)
 class Committed:
     """A block that has just been committed, for those who listen."""

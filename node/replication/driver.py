@@ -13,13 +13,12 @@ import trio
 
 from consensus import engine as ordering
 from consensus.engine import Engine, Event, TimerFired, WorkWaiting
-from node.execution.includable import BlockInvalidError
 from node.execution.transition import Execution
 from node.mempool import Mempool
 from node.metrics import Metrics
 from node.network.host import Network
 from node.replication.bodies import Bodies
-from node.replication.chain import Chain
+from node.replication.chain import Chain, DivergedError
 from node.replication.in_flight import InFlight
 from node.replication.promises import Promises
 from node.replication.proposer import Proposer
@@ -112,13 +111,13 @@ class Driver:
         """Commit a block that was fetched and verified under its certificate; False if it no longer fits the head.
 
         Raises:
-            BlockInvalidError: executing it here gives another result than the quorum certified.
+            DivergedError: executing it here gives another result than the quorum certified.
         """
         if header.height != self._chain.head.header.height + 1 or header.parent != self._chain.head.digest:
             return False
         execution = self._chain.execute(header, transactions)
         if execution.result.digest() != certificate.result:
-            raise BlockInvalidError("executing it gives another result than the quorum certified")
+            raise DivergedError(f"block {header.height} gives another result here than the quorum certified")
         self._commit(header, transactions, execution, certificate)
         self._step(ordering.Advanced(header, certificate))
         return True

@@ -1,5 +1,6 @@
 """The process of one node: opened from its home, run until a signal, closed so that nothing is lost."""
 
+import errno
 import gc
 import logging
 import os
@@ -36,10 +37,40 @@ HEALTH_CONNECTIONS_MAX = 32
 log = logging.getLogger("caretrace.runtime")
 
 
-class StartError(Exception):
-    """A node cannot run from this home; the message is for its operator."""
+# What the operator can mend; anything else that ends a node is a bug of ours, with its trace.
+_OPERATORS_ERRORS = (
+    DatabaseError,
+    HomeInUseError,
+    HttpListenError,
+    LedgerError,
+    NetworkListenError,
+    SignatureRuleError,
+    VoteLogError,
+)
+_DISK_ERRORS = (errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ENOSPC, errno.EROFS)
+_FETCH_ANEW = "set data/ledger and data/ledger.created aside: the node then fetches the chain anew, and follows"
+_HINTS = {
+    "database.corrupt": _FETCH_ANEW,
+    "database.lost": f"put it back, or {_FETCH_ANEW}",
+    "disk.failed": "look at the disk; what the node had promised and committed is on it",
+    "disk.full": "make room, and start the node again",
+    "home.in_use": "caretrace status says how it is; caretrace stop stops it",
+}
 
-    code = "node.cannot_start"
+
+class StartError(Exception):
+    """A node cannot run from this home, or no longer; the message is for its operator.
+
+    Attributes:
+        code: that of what is wrong, such as ``home.in_use``, ``http.cannot_listen`` or ``database.corrupt``.
+        hint: what to try, if anything is known to help.
+    """
+
+    def __init__(self, code: str, detail: str) -> None:
+        """Say what is wrong."""
+        super().__init__(detail)
+        self.code = code
+        self.hint = _HINTS.get(code)
 
 
 def run(home_path: Path, secrets: Mapping[str, bytes]) -> int:
@@ -48,7 +79,7 @@ def run(home_path: Path, secrets: Mapping[str, bytes]) -> int:
     ``secrets`` are the opened keys ``node``, ``service`` and ``encryption``, 32 bytes each.
 
     Raises:
-        StartError: it cannot run; the reason is in words.
+        StartError: it cannot run, or its disk fails; the reason is in words.
     """
     home = Home(home_path.resolve())
     config = load_config(home, os.environ)
@@ -63,15 +94,15 @@ def run(home_path: Path, secrets: Mapping[str, bytes]) -> int:
             # What exists now lives as long as the process: the collector need not look at it again.
             gc.freeze()
             trio.run(partial(_run, home, config, genesis_file, parts), strict_exception_groups=True)
-    except* (
-        DatabaseError,
-        LedgerError,
-        SignatureRuleError,
-        HomeInUseError,
-        HttpListenError,
-        NetworkListenError,
-    ) as group:
-        raise StartError("; ".join(str(error) for error in _leaves(group))) from None
+    except* _OPERATORS_ERRORS as group:
+        first, *others = _leaves(group)
+        assert isinstance(first, _OPERATORS_ERRORS)
+        raise StartError(first.code, "; ".join(map(str, (first, *others)))) from None
+    except* OSError as group:
+        first = next(_leaves(group))
+        if not isinstance(first, OSError) or first.errno not in _DISK_ERRORS:
+            raise
+        raise StartError("disk.failed", str(first)) from None
     return 0
 
 
