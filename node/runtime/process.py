@@ -20,6 +20,7 @@ from node.api.services import Services
 from node.config import Config, ConfigError, Home, load_config, parse_host_port
 from node.network.tcp import ListenError as NetworkListenError
 from node.network.transport import quiet_library_logs
+from node.replication.chain import DivergedError
 from node.runtime.home_lock import HomeInUseError, locked
 from node.runtime.inspect import remove_leftovers, verify_running
 from node.runtime.logs import set_log_level, set_up_logs
@@ -40,6 +41,7 @@ log = logging.getLogger("caretrace.runtime")
 # What the operator can mend; anything else that ends a node is a bug of ours, with its trace.
 _OPERATORS_ERRORS = (
     DatabaseError,
+    DivergedError,
     HomeInUseError,
     HttpListenError,
     LedgerError,
