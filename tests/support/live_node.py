@@ -116,13 +116,14 @@ class LiveChain(World):
 class MemberNode:
     """The custody of one member; other members' gatekeepers are asked directly."""
 
-    def __init__(self, name: str, folder: Path, chain: LiveChain) -> None:
+    def __init__(self, name: str, folder: Path, chain: LiveChain, custodian: Custodian | None = None) -> None:
+        """Keep records under ``folder``; with another ``custodian`` than the member's own to try a wrong one."""
         self.name = name
         self.folder = folder
         secret = sealing_secret(of_member(name, "encryption"))
         member = chain.genesis.member(name)
         assert member is not None
-        self.custodian = Custodian(
+        self.custodian = custodian or Custodian(
             name, chain.genesis.chain_id, member.service_key, member.encryption_key, service(name).seed, secret
         )
         self.vault = Vault(folder / "vault")

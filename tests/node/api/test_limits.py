@@ -54,6 +54,17 @@ async def test_a_body_over_the_bound_of_its_path_is_413(
     assert status == 413 or answer.text == str(size_bytes)
 
 
+async def test_a_length_over_the_bound_is_refused_before_any_of_the_body_is_sent(tmp_path: Path) -> None:
+    path = tmp_path / "n.sock"
+
+    async with served(bounded(), path), await trio.open_unix_socket(path) as stream:
+        await stream.send_all(b"POST /size HTTP/1.1\r\nhost: n\r\ncontent-length: 99999999999\r\n\r\n")
+        with trio.fail_after(1):
+            answer = await stream.receive_some()
+
+    assert answer.startswith(b"HTTP/1.1 413")
+
+
 async def test_an_answer_that_needs_no_body_does_not_wait_for_it_and_harms_no_connection(tmp_path: Path) -> None:
     path = tmp_path / "n.sock"
 

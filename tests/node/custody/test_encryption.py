@@ -25,6 +25,8 @@ KEY = bytes(range(32))
 CHUNK = 16
 SEALED_CHUNK = CHUNK + TAG_BYTES
 HEADER = 36
+MESSAGE = bindings.crypto_secretstream_xchacha20poly1305_TAG_MESSAGE
+FINAL = bindings.crypto_secretstream_xchacha20poly1305_TAG_FINAL
 CONTENT = bytes(range(100))  # Six full chunks of 16 bytes and a seventh of 4.
 
 
@@ -205,15 +207,22 @@ def test_chunks_of_the_usual_size_cost_17_bytes_each() -> None:
     assert len(blob) == HEADER + 3 * (CHUNK_BYTES + 17)
 
 
-def test_a_blob_written_by_hand_as_the_specification_says_opens() -> None:
+def by_hand(*chunks: tuple[bytes, int]) -> bytes:
+    """A blob of chunks of 4 bytes, each with its tag, as the specification says; made without our code."""
     prefix = b"CTBLOB" + (0).to_bytes(2, "big") + (4).to_bytes(4, "big")
     key = hashlib.blake2b(b"CARETRACE/stream-key/1", digest_size=32, key=KEY).digest()
     state = bindings.crypto_secretstream_xchacha20poly1305_state()
     header = bindings.crypto_secretstream_xchacha20poly1305_init_push(state, key)
-    tags = (0, 0, bindings.crypto_secretstream_xchacha20poly1305_TAG_FINAL)
-    chunks = [
-        bindings.crypto_secretstream_xchacha20poly1305_push(state, plaintext, prefix, tag)
-        for plaintext, tag in zip((b"four", b"more", b"end"), tags, strict=True)
-    ]
+    push = bindings.crypto_secretstream_xchacha20poly1305_push
+    return b"".join((prefix, header, *(push(state, plaintext, prefix, tag) for plaintext, tag in chunks)))
 
-    assert opened(b"".join((prefix, header, *chunks)), b"fourmoreend") == b"fourmoreend"
+
+def test_a_blob_written_by_hand_as_the_specification_says_opens() -> None:
+    blob = by_hand((b"four", MESSAGE), (b"more", MESSAGE), (b"end", FINAL))
+
+    assert opened(blob, b"fourmoreend") == b"fourmoreend"
+
+
+def test_a_short_chunk_that_is_not_marked_as_the_last_is_called_truncated() -> None:
+    with pytest.raises(BlobTruncatedError, match="chunk 1 is short"):
+        opened(by_hand((b"four", MESSAGE), (b"end", MESSAGE)), b"fourend")

@@ -66,15 +66,19 @@ async def test_a_revocation_in_the_midst_of_the_content_stops_it(hospitals: Hosp
         await hospitals.south.reader.fetch_chunk(access, len(first.data))
 
 
+@pytest.mark.parametrize("is_served_before", [False, True])
 async def test_a_permit_that_ended_by_the_custodians_own_clock_is_withheld_although_no_block_came(
-    hospitals: Hospitals,
+    hospitals: Hospitals, is_served_before: bool
 ) -> None:
     access = hospitals.permit()
+    if is_served_before:
+        await hospitals.south.reader.fetch_key(access)
+    head = hospitals.chain.kept.head
 
     hospitals.chain.wait(hospitals.chain.genesis.parameters.permit_s + 1)
 
     assert await refusal_of(hospitals.south, access) == "access.permit_ended"
-    assert hospitals.servings(access) == []
+    assert hospitals.chain.kept.head is head
 
 
 async def test_only_the_custodian_of_a_record_serves_it(hospitals: Hospitals) -> None:

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import trio
 import trio.testing
@@ -11,6 +13,7 @@ from storage.schema.codec import encode
 from storage.schema.transaction import derived_id
 from tests.support.hospitals import BEN, CONTENT, PIA, Hospitals, blob_of, read, refusal_of
 from tests.support.live_node import MemberNode, sealing_secret
+from tests.support.small_ledger import of_member
 
 
 async def test_a_permitted_reader_at_another_member_gets_the_record_byte_for_byte(hospitals: Hospitals) -> None:
@@ -173,3 +176,14 @@ async def test_a_changed_byte_in_the_vault_is_an_error_at_the_reader_and_never_w
 
     with pytest.raises(BlobChangedError):
         read(released, blob, hospitals.release(access), BEN)
+
+
+async def test_a_serving_that_the_ledger_refuses_gives_its_code_and_no_key(hospitals: Hospitals) -> None:
+    access = hospitals.permit()
+    # The organisation's key binds its member as payer, but it is not the key that serves.
+    other = of_member("north", "organisation")
+    custodian = replace(hospitals.north.custodian, service_key=other.key, service_seed=other.seed)
+    hospitals.south.peers.nodes["north"] = MemberNode("north", hospitals.north.folder, hospitals.chain, custodian)
+
+    assert await refusal_of(hospitals.south, access) == "signers.not_service_key"
+    assert hospitals.servings(access) == []
