@@ -13,12 +13,12 @@ from node.metrics import Metrics
 from node.network.host import Network
 from node.network.peers import PeerFaultError, RequestError
 from node.replication.wire import BODIES, BODIES_SERVICE, LEAVES
+from storage.schema.block import BLOCK_BYTES_MAX
 from storage.schema.codec import DecodeError, encode
 from storage.schema.signatures import SignatureError
 from storage.schema.transaction import Transaction, decode_transaction, envelope_leaf
 
 FETCH_TIMEOUT_S = 2.0
-VERIFY_CHUNK = 50
 
 
 class BodiesError(Exception):
@@ -90,8 +90,11 @@ class Bodies:
             try:
                 answer = await self._network.request(holder, BODIES_SERVICE, encode(missing), FETCH_TIMEOUT_S)
                 self._take(decode_bodies(answer), wanted, found)
-            except (RequestError, BodiesError):
-                # This holder does not help; the next one may. What it sent is dropped whole.
+            except RequestError:
+                continue
+            except BodiesError as error:
+                # Who is honest holds what it has verified, and gives nothing else. All that came is dropped.
+                self._network.drop(holder, f"gave wrong bodies: {error}")
                 continue
             self._metrics.bodies_fetched.inc(len(missing))
             await trio.lowlevel.checkpoint()
@@ -120,8 +123,15 @@ class Bodies:
             leaves = LEAVES.decode(payload)
         except DecodeError as error:
             raise PeerFaultError(f"asked for bodies malformedly: {error}") from None
-        held = (self._in_flight.get(leaf) or self._mempool.by_leaf(leaf) for leaf in leaves)
-        return encode(tuple(transaction.envelope for transaction in held if transaction is not None))
+        envelopes: list[bytes] = []
+        size_bytes = 0
+        # Each body once, and as much as a block may hold: who asks for more wants no block, but our memory.
+        for leaf in dict.fromkeys(leaves):
+            transaction = self._in_flight.get(leaf) or self._mempool.by_leaf(leaf)
+            if transaction is not None and size_bytes + len(transaction.envelope) <= BLOCK_BYTES_MAX:
+                envelopes.append(transaction.envelope)
+                size_bytes += len(transaction.envelope)
+        return encode(tuple(envelopes))
 
 
 def decode_bodies(data: bytes) -> tuple[bytes, ...]:
