@@ -26,7 +26,6 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from storage.schema.block import Certificate, Header
-from storage.schema.validators import ValidatorSet
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,23 +229,12 @@ class Halt:
     reason: str
 
 
+# fmt: off
 Effect = (
-    Persist
-    | Truncate
-    | Send
-    | Broadcast
-    | Draft
-    | Check
-    | Execute
-    | Deliver
-    | SetTimer
-    | CancelTimer
-    | CatchUp
-    | ViewEntered
-    | Fault
-    | Accuse
-    | Halt
+    Persist | Truncate | Send | Broadcast | Draft | Check | Execute | Deliver
+    | SetTimer | CancelTimer | CatchUp | ViewEntered | Fault | Accuse | Halt
 )
+# fmt: on
 
 
 @dataclass(frozen=True, slots=True)
@@ -303,14 +291,4 @@ class Engine(Protocol):
     @property
     def may_vote(self) -> bool:
         """Whether this replica is past the wait of its start and has not halted."""
-        ...
-
-
-class EngineFactory(Protocol):
-    """How the runtime makes an engine."""
-
-    def __call__(
-        self, name: str, chain_id: bytes, validators: ValidatorSet, signer: Signer, *, rotation_blocks: int
-    ) -> Engine:
-        """Make the engine of the member ``name``; it is an observer if the set does not hold that name."""
         ...
