@@ -1,0 +1,82 @@
+"""A primary that tells different members different things: nobody forks, and whoever sees both names it."""
+
+import pytest
+
+from cli.client import Json
+from storage.schema.block import VoteType
+from tests.support.hostile_network import HONEST, HOSTILE
+from tests.support.hostile_validator import HostileValidator, Made, harmless, order
+from tests.support.running_network import until
+
+pytestmark = pytest.mark.cluster
+
+ACCUSED = f"{HOSTILE} signed two different statements: "
+
+
+def two_blocks(bad: HostileValidator) -> tuple[Made, Made]:
+    """Two valid blocks of one view and height."""
+    view = bad.take_turn()
+    return bad.block(harmless(bad.network), view=view), bad.block(harmless(bad.network), view=view)
+
+
+def prepared_by(bad: HostileValidator, made: Made) -> set[str]:
+    return {peer for peer, vote in bad.member.votes_for(made.digest) if vote.kind is VoteType.PREPARE}
+
+
+def accusations(bad: HostileValidator, made: Made) -> dict[str, int]:
+    """How often each honest node's log shows that the hostile member signed this proposal, and another."""
+    signature = bad.proposal(made).signature.hex()
+    lines = {name: [line for line in bad.network.log(name).splitlines() if ACCUSED in line] for name in HONEST}
+    return {name: sum(signature in line for line in said) for name, said in lines.items()}
+
+
+def block_at(bad: HostileValidator, height: int) -> bytes:
+    """The digest of the block that all honest nodes hold at a height, once they stand on one chain."""
+    until(lambda: bad.network.is_level(*HONEST))
+    (digest,) = {bad.network.node(name).get(f"/v1/blocks/{height}", Json)["hash"] for name in HONEST}
+    return bytes.fromhex(digest)
+
+
+def test_two_blocks_to_different_backups_fork_nobody_and_the_equivocator_is_named(bad: HostileValidator) -> None:
+    first, second = two_blocks(bad)
+
+    bad.member.tell(bad.proposal(first), "east")
+    bad.member.tell(bad.proposal(second), "north", "west")
+    until(lambda: prepared_by(bad, first) == {"east"} and prepared_by(bad, second) == {"north", "west"})
+    bad.member.tell(bad.proposal(second), "east")
+    bad.member.tell(bad.proposal(first), "north", "west")
+    order(bad.network)
+
+    # Two that voted alike and the primary's own vote are a quorum: the next view has to keep their block.
+    assert block_at(bad, first.header.height) == second.digest
+    assert accusations(bad, first) == accusations(bad, second) == dict.fromkeys(HONEST, 1)
+
+
+def test_a_block_that_was_committed_at_one_member_alone_is_committed_at_all(bad: HostileValidator) -> None:
+    first, second = two_blocks(bad)
+    height = second.header.height
+
+    bad.member.tell(bad.proposal(first), "east")
+    bad.member.tell(bad.proposal(second), "north", "west")
+    until(lambda: prepared_by(bad, first) == {"east"} and prepared_by(bad, second) == {"north", "west"})
+    bad.member.tell(bad.vote(VoteType.COMMIT, first, bad.result_of(first)), "east", "west")
+    bad.member.tell(bad.vote(VoteType.COMMIT, second, bad.result_of(second)), "north")
+    until(lambda: bad.network.status("north")["height"] == height)
+    order(bad.network)
+
+    assert block_at(bad, height) == second.digest
+
+
+def test_a_vote_for_a_result_that_nobody_else_got_counts_for_nothing(bad: HostileValidator) -> None:
+    made, _ = two_blocks(bad)
+    result = bad.result_of(made)
+
+    bad.member.tell(bad.vote(VoteType.COMMIT, made, bytes(31) + b"\x01"), *HONEST)
+    bad.member.tell(bad.proposal(made), *HONEST)
+    until(lambda: all(bad.network.status(name)["height"] == made.header.height for name in HONEST))
+    bad.follow()
+
+    certificate = bad.chain.head.certificate
+    assert certificate is not None
+    assert (certificate.digest, certificate.result) == (made.digest, result)
+    assert bad.position not in certificate.signers

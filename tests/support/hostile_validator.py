@@ -1,0 +1,164 @@
+"""A validator that knows the chain and keeps no rule: it proposes any block to anyone, and signs whatever it likes."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from consensus.pbft.messages import Proposal, Vote
+from node.contracts.governance import genesis_state
+from node.keys.keyfile import load_key_file
+from node.metrics import Metrics
+from node.replication.chain import Chain
+from node.replication.wire import BLOCKS_ANSWER, BLOCKS_SERVICE, BlocksRequest
+from node.runtime.parts import LEDGER_FOLDER
+from storage.ledger import Ledger
+from storage.schema.block import (
+    BLOCK_VERSION,
+    ZERO_DIGEST,
+    Header,
+    VoteType,
+    decode_certified_block,
+    transactions_root,
+    vote_preimage,
+)
+from storage.schema.calls import RequestAccess
+from storage.schema.codec import encode
+from storage.schema.receipt import Proven
+from storage.schema.signatures import sign
+from storage.schema.transaction import decode_transaction, envelope_leaf
+from tests.support.hostile_member import HostileMember, dialled
+from tests.support.hostile_network import HONEST, HOSTILE
+from tests.support.raw_calls import caller, committed, id_of, refusal_of
+from tests.support.running_network import RunningNetwork, until
+
+
+@dataclass(frozen=True)
+class Made:
+    """A block as the hostile primary made it."""
+
+    view: int
+    header: Header
+    envelopes: tuple[bytes, ...]
+
+    @property
+    def digest(self) -> bytes:
+        return self.header.digest()
+
+    @property
+    def leaves(self) -> tuple[bytes, ...]:
+        return tuple(map(envelope_leaf, self.envelopes))
+
+    def changed(self, **fields: Any) -> "Made":
+        """The same block under a header in which some fields say something else."""
+        return Made(self.view, msgspec.structs.replace(self.header, **fields), self.envelopes)
+
+
+class HostileValidator:
+    """The hostile member, its copy of the chain, and the network that it is let loose on."""
+
+    def __init__(self, network: RunningNetwork, member: HostileMember, ledger: Ledger) -> None:
+        self.network = network
+        self.member = member
+        self.genesis = network.genesis
+        self.chain = Chain(ledger, self.genesis, Metrics())
+        position = self.genesis.validators.position(member.name)
+        assert position is not None
+        self.position = position
+
+    def block(self, *envelopes: bytes, view: int) -> Made:
+        """A block of these envelopes on the head, as an honest primary would head it."""
+        head = self.chain.head
+        header = Header(
+            version=BLOCK_VERSION,
+            chain_id=self.genesis.chain_id,
+            epoch=0,
+            height=head.header.height + 1,
+            parent=head.digest,
+            parent_result=head.result_digest,
+            time_ms=max(head.header.time_ms + 1, time.time_ns() // 1_000_000),
+            proposer=self.member.name,
+            first_view=view,
+            tx_root=transactions_root(list(map(envelope_leaf, envelopes))),
+            tx_count=len(envelopes),
+            tx_bytes=sum(map(len, envelopes)),
+            validators_hash=self.genesis.validators.digest(),
+            history_root=self.chain.ledger.history.root(),
+        )
+        return Made(view, header, envelopes)
+
+    def proposal(self, made: Made, bodies: bytes | None = None) -> Proposal:
+        """A signed proposal; with ``bodies`` empty the backups must ask for them."""
+        vote = self.vote(VoteType.PROPOSAL, made)
+        inline = encode(made.envelopes) if bodies is None else bodies
+        return Proposal(made.view, made.header, made.leaves, inline, vote.signature)
+
+    def vote(self, kind: VoteType, made: Made, result: bytes = ZERO_DIGEST) -> Vote:
+        """A signed vote for a block."""
+        height = made.header.height
+        preimage = vote_preimage(self.genesis.chain_id, 0, kind, made.view, height, made.digest, result)
+        signature = sign(self.member.node_seed, preimage)
+        return Vote(kind, 0, made.view, height, made.digest, result, self.position, signature)
+
+    def result_of(self, made: Made) -> bytes:
+        """The digest of what executing a block on the head gives."""
+        return self.chain.execute(made.header, list(map(decode_transaction, made.envelopes))).result.digest()
+
+    def follow(self) -> None:
+        """Take over the blocks that an honest node has, as one does who catches up."""
+        while True:
+            request = encode(BlocksRequest(self.chain.head.header.height + 1))
+            answer = BLOCKS_ANSWER.decode(self.member.ask("north", BLOCKS_SERVICE, request))
+            if not answer.blocks:
+                return
+            for block in map(decode_certified_block, answer.blocks):
+                transactions = list(map(decode_transaction, block.envelopes))
+                execution = self.chain.execute(block.header, transactions)
+                self.chain.commit(block.header, transactions, execution, block.certificate)
+
+    def take_turn(self) -> int:
+        """Let blocks be ordered until this member is to propose the next one; returns the view that it reigns in."""
+        while (view := self._view_of_ours()) is None:
+            order(self.network)
+        self.follow()
+        return view
+
+    def _view_of_ours(self) -> int | None:
+        """The view of all honest nodes if this member is its primary now."""
+        until(lambda: self.network.is_level(*HONEST))
+        reigns = {(status["view"], status["primary"]) for status in map(self.network.status, HONEST)}
+        view, primary = next(iter(reigns))
+        return int(view) if len(reigns) == 1 and primary == self.member.name else None
+
+
+def order(network: RunningNetwork, node: str = "east") -> Proven:
+    """Have a call ordered that changes nothing, through an honest node."""
+    return ordered(network, node, harmless(network))
+
+
+def harmless(network: RunningNetwork) -> bytes:
+    """A good transaction that the contract will refuse: ben asks for a record that there is not."""
+    return caller(network, "ben", "south").call("access.request", RequestAccess(bytes(32), "TREAT"))
+
+
+def ordered(network: RunningNetwork, node: str, envelope: bytes) -> Proven:
+    """Hand an envelope to a node that must take it; what its receipt proves."""
+    assert refusal_of(network, node, envelope) == ""
+    return committed(network, node, id_of(envelope))
+
+
+@contextmanager
+def hostile_validator(network: RunningNetwork) -> Iterator[HostileValidator]:
+    """Take the place of a node that has stopped, with its key and its ledger."""
+    genesis, place = network.genesis, network.place(HOSTILE)
+    assert place.pid is None, "there is one of it"
+    seed = load_key_file(place.home / "keys" / "node.key").open_secrets(None)["node"]
+    ledger = Ledger.open(place.home / "data" / LEDGER_FOLDER, genesis, genesis_state(genesis))
+    try:
+        with dialled(genesis, HOSTILE, seed, HONEST, place.p2p) as member:
+            yield HostileValidator(network, member, ledger)
+    finally:
+        ledger.close()
