@@ -48,7 +48,7 @@ def start(home: Path | None, genesis: Path | None, passphrases: Passphrases) -> 
     try:
         status: int = process.run(place.path, secrets)
     except process.StartError as error:
-        raise CliError(error.code, str(error)) from None
+        raise CliError(error.code, str(error), hint=error.hint) from None
     return Answer({"name": config.name, "home": str(place.path)}, exit_code=Exit.OK if status == 0 else Exit.ERROR)
 
 

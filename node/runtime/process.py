@@ -28,8 +28,8 @@ from node.runtime.parts import Opened, Parts, new_start_number, open_ledger, ope
 from node.runtime.standing import Standing
 from storage.database import DatabaseError
 from storage.opening import LedgerError
+from storage.schema import codec, signatures
 from storage.schema.genesis import Genesis, load_file
-from storage.schema.signatures import SignatureRuleError, self_test
 from storage.vote_log import VoteLog, VoteLogError
 
 CONNECTIONS_MAX = 256
@@ -46,7 +46,8 @@ _OPERATORS_ERRORS = (
     HttpListenError,
     LedgerError,
     NetworkListenError,
-    SignatureRuleError,
+    codec.CodecRuleError,
+    signatures.SignatureRuleError,
     VoteLogError,
 )
 _DISK_ERRORS = (errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ENOSPC, errno.EROFS)
@@ -90,7 +91,8 @@ def run(home_path: Path, secrets: Mapping[str, bytes]) -> int:
     genesis_file = home.genesis_file.read_bytes()
     genesis = load_file(genesis_file)
     try:
-        self_test()
+        signatures.self_test()
+        codec.self_test()
         with locked(home), _opened(home, config, genesis) as opened:
             parts = Parts(home, config, genesis, secrets, opened)
             # What exists now lives as long as the process: the collector need not look at it again.
