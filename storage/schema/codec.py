@@ -8,6 +8,7 @@ from base64 import b32decode, b32encode
 from hashlib import sha256
 from typing import Annotated, Any, Generic, TypeVar
 
+import msgpack
 import msgspec
 
 UINT_MAX = 2**63 - 1
@@ -82,6 +83,29 @@ def _without_content(message: str) -> str:
     if words.startswith("Invalid"):
         words = "not one of the values allowed"
     return "not UTF-8" if words.startswith("'utf-8'") else f"{words}{at}{place[:PLACE_LENGTH_MAX]}"
+
+
+class CodecRuleError(Exception):
+    """This machine's encoder writes a value otherwise than the chain does; it must not vote."""
+
+    code = "codec.rule_differs"
+
+
+def self_test() -> None:
+    """Check, before a node starts, that the encoder writes the shortest forms, as a second library writes them too.
+
+    Two releases of one library that differ here would split the network as surely as two signature libraries.
+
+    Raises:
+        CodecRuleError: the two differ about an edge of the format.
+    """
+    edges = [2**bits + offset for bits in (5, 7, 8, 16, 32) for offset in (-1, 0)]
+    texts = [letter * size for letter in ("a", "é") for size in (0, 31, 32, 255, 256, 65_536)]
+    values: list[Any] = [None, False, True, 0, UINT_MAX, *edges, *texts, *(text.encode() for text in texts)]
+    values += [tuple(range(size)) for size in (0, 15, 16, 65_536)]
+    for value in values:
+        if _encode(value) != msgpack.packb(value, use_bin_type=True):
+            raise CodecRuleError("msgspec and msgpack write a value differently")
 
 
 def tagged_digest(tag: bytes, *parts: bytes) -> bytes:

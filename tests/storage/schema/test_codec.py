@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from storage.schema import codec
 from storage.schema.block import CERTIFICATE, HEADER, OUTCOME
 from storage.schema.calls import METHODS, PROVISION_DEPTH_MAX, Period, Provision
 from storage.schema.codec import (
@@ -268,3 +269,19 @@ def test_any_text_is_refused_or_is_the_one_text_of_its_identifier(text: str) -> 
         return
 
     assert typed_id("r", raw) == "r-" + text
+
+
+def test_the_encoder_agrees_with_the_second_library_at_every_edge() -> None:
+    codec.self_test()
+
+
+def test_an_encoder_that_writes_a_longer_form_is_found_at_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    encode = msgspec.msgpack.encode
+
+    def wasteful(value: object) -> bytes:
+        return b"\xcd\x00\x80" if value == 128 else encode(value)
+
+    monkeypatch.setattr(codec, "_encode", wasteful)
+
+    with pytest.raises(codec.CodecRuleError):
+        codec.self_test()
