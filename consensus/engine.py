@@ -22,6 +22,7 @@ out **in order**. Its duties:
 An engine serves one epoch: when the validator set changes, the host makes another.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -286,6 +287,11 @@ class Engine(Protocol):
     @property
     def primary(self) -> str:
         """The member that proposes in this view at the next height."""
+        ...
+
+    @property
+    def heights(self) -> Mapping[str, int]:
+        """What each other validator says that it has committed, as far as it was heard; for people to look at."""
         ...
 
     @property

@@ -1,5 +1,7 @@
 """The engine: one event in, the effects of the rules out (docs/spec/pbft.md)."""
 
+from collections.abc import Mapping
+
 from consensus.engine import (
     Advanced,
     Checked,
@@ -46,6 +48,7 @@ class Pbft:
         """Make the replica of a member; ``rotation_blocks`` is the chain's parameter of that name."""
         self._members = Membership(name, chain_id, validators, signer, rotation_blocks)
         self._state: State | None = None
+        self._heights: dict[str, int] = {}
 
     @property
     def state(self) -> State:
@@ -67,6 +70,11 @@ class Pbft:
     def may_vote(self) -> bool:
         """Whether this replica is past the wait of its start and has not halted."""
         return self.state.may_vote
+
+    @property
+    def heights(self) -> Mapping[str, int]:
+        """What each other validator says that it has committed, as far as it was heard; for people to look at."""
+        return self._heights
 
     def start(self, now_ms: int, recovered: Recovered, start_number: bytes) -> tuple[Effect, ...]:
         """Take up where the disk says we were."""
@@ -132,10 +140,12 @@ class Pbft:
         state = self.state
         match message:
             case Vote():
+                self._note_height(position, message.height - 1)
                 self._on_vote(position, message)
             case Proposal():
                 self._on_proposal(position, message)
             case Status():
+                self._note_height(position, message.height)
                 recovery.on_status(state, position, message)
             case ViewChange():
                 views.on_view_change(state, position, message)
@@ -145,6 +155,10 @@ class Pbft:
                 recovery.on_hello(state, position, message)
             case Answer():
                 recovery.on_answer(state, position, message)
+
+    def _note_height(self, position: int, height: int) -> None:
+        name = self._members.names[position]
+        self._heights[name] = max(height, self._heights.get(name, 0))
 
     def _on_vote(self, position: int, vote: Vote) -> None:
         if vote.epoch != self._members.epoch:

@@ -28,7 +28,8 @@ class Standing:
             {
                 "name": peer.name,
                 "connected": peer.connected,
-                "latency_ms": peer.latency_ms,
+                "height": parts.engine.heights.get(peer.name),
+                "latency_ms": None if peer.latency_ms is None else round(peer.latency_ms, 2),
                 **({"why": peer.why} if peer.why else {}),
             }
             for peer in parts.network.statuses()
