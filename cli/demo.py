@@ -11,10 +11,12 @@ from cli.command import Verb
 from cli.fhir_bundle import read_folder
 from cli.output import Answer
 from cli.story import Story
+from cli.story_cast import cast
 from cli.story_stage import Stage
 from cli.testnet import close_network, open_network
 
 PATIENTS = Path(__file__).parent / "patients"
+PATIENTS_MAX = 8
 
 
 @click.command(cls=Verb, example="caretrace demo\ncaretrace demo --keep --input my-bundles/")
@@ -31,9 +33,10 @@ PATIENTS = Path(__file__).parent / "patients"
 def demo(count: int, keep: bool, bundles_folder: Path) -> Answer:
     """Tell the story: enrolment, records, consent, a read, refusals, a crash, and proofs of it all.
 
-    The people and their records are the Bundles'; the physician of the second hospital and one label are invented.
+    The people and their records are the Bundles'; the physician of the second hospital is invented, and so is a
+    label where the Bundles have none.
     """
-    bundles = read_folder(bundles_folder)
+    bundles, parts = cast(read_folder(bundles_folder))
     folder = Path(tempfile.mkdtemp(prefix="caretrace-demo-"))
     stage = Stage(folder / "net")
     kept = False
@@ -42,7 +45,9 @@ def demo(count: int, keep: bool, bundles_folder: Path) -> Answer:
         cluster = open_network(stage.folder, count, "pbft", None, stage.say)
         try:
             stage.say(f"chain {cluster.network}: all {count} are ready and agree")
-            Story(stage, cluster, bundles[:8]).tell()
+            if len(bundles) > PATIENTS_MAX:
+                stage.say(f"of {len(bundles)} Bundles, {PATIENTS_MAX} play")
+            Story(stage, cluster, bundles[:PATIENTS_MAX], parts).tell()
             kept = keep
         finally:
             if not kept:

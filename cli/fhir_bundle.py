@@ -118,7 +118,7 @@ def read_file(path: Path) -> PatientBundle:
     records = [resource for resource in resources if resource.get("resourceType") not in PEOPLE_AND_PLACES]
     return PatientBundle(
         path,
-        _petname(patients[0]) or path.stem.lower(),
+        _petname(patients[0]) or _letters(path.stem) or "patient",
         _petname(physicians[0]) if physicians else None,
         tuple(_resource(resource) for resource in records),
     )
@@ -128,10 +128,13 @@ def _petname(person: dict[str, Any]) -> str | None:
     """The first given name in letters that a file may be called by."""
     for name in _list(person.get("name")):
         for given in _list(name.get("given")) if isinstance(name, dict) else []:
-            letters = "".join(letter for letter in str(given).lower() if "a" <= letter <= "z")
-            if letters:
-                return letters[:24]
+            if letters := _letters(str(given)):
+                return letters
     return None
+
+
+def _letters(text: str) -> str:
+    return "".join(letter for letter in text.lower() if "a" <= letter <= "z")[:24]
 
 
 def _resource(resource: dict[str, Any]) -> Resource:

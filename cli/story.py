@@ -10,31 +10,32 @@ from cli.client import Json, Node
 from cli.cluster import Cluster, kill_node
 from cli.errors import CliError, Exit
 from cli.fhir_bundle import PatientBundle, Resource
+from cli.story_cast import HOME_PHYSICIAN, PHYSICIAN, Cast, distinct
 from cli.story_flow import Flow
 from cli.story_stage import Stage, expect
 from node.keys.keyfile import load_key_file
 from storage.schema.calls import Grant, Period, Provision
 from storage.schema.genesis import load_file
 
-PHYSICIAN = "ben"
-LABEL = "PSY"
-
 
 class Story:
     """Who plays, and what has happened so far."""
 
-    def __init__(self, stage: Stage, cluster: Cluster, bundles: list[PatientBundle]) -> None:
+    def __init__(self, stage: Stage, cluster: Cluster, bundles: list[PatientBundle], cast: Cast) -> None:
         """Play on a running network; the first patient is the main one, held at the first hospital."""
         self.stage = stage
         self.cluster = cluster
         self.bundles = bundles
-        self.names = _distinct([bundle.petname for bundle in bundles])
+        self.cast = cast
+        home_physician = bundles[0].physician or HOME_PHYSICIAN
+        *self.names, self.home_physician = distinct([*(bundle.petname for bundle in bundles), home_physician])
         self.patient = self.names[0]
         self.first, self.second = cluster.places[0].name, cluster.places[1].name
         self.genesis = load_file((cluster.folder / "genesis.json").read_bytes())
         self.nodes = [Node(place.name, place.socket, 20.0) for place in cluster.places]
         self.records: dict[str, Resource] = {}
-        self.readable = self.labelled = self.other = self.consent = self.read = ""
+        self.readable = self.labelled = self.consent = self.read = ""
+        self.other: str | None = None
 
     def tell(self) -> None:
         """Tell it all."""
@@ -57,11 +58,11 @@ class Story:
         for name in self.names:
             self.stage.run("key", "new", name, "--no-passphrase", show=name == self.patient)
             self.stage.run("patient", "register", "--as", name, "--node", self.first, show=name == self.patient)
-        home_physician = self.bundles[0].physician or "ada"
-        for name, node in ((home_physician, self.first), (PHYSICIAN, self.second)):
+        for name, node in ((self.home_physician, self.first), (PHYSICIAN, self.second)):
             self.stage.run("key", "new", name, "--kind", "practitioner", "--no-passphrase", show=False)
             self.stage.run("practitioner", "enrol", name, "--role", "physician", "--node", node, show=name == PHYSICIAN)
-        self.stage.say(f"{PHYSICIAN}, the physician at {self.second}, is invented; the Bundles name {home_physician}.")
+        named = f"the Bundles name {self.home_physician}" if self.bundles[0].physician else "the Bundles name none"
+        self.stage.say(f"{PHYSICIAN}, the physician at {self.second}, is invented; {named}.")
 
     def register_records(self) -> None:
         """Every resource is sealed at the first hospital and registered on the ledger."""
@@ -74,19 +75,20 @@ class Story:
             if name == self.patient:
                 ids = [record["record"] for record in answer["records"]]
                 self.records = dict(zip(ids, bundle.resources, strict=True))
-        laboratory = [record for record, resource in self.records.items() if resource.category == "laboratory"]
-        others = [record for record, resource in self.records.items() if resource.category != "laboratory"]
-        others.sort(key=lambda record: self.records[record].category == "document")
-        expect(bool(laboratory and others), "the first Bundle needs a laboratory result and something else")
-        self.readable, self.other = laboratory[0], others[0]
-        self._add_labelled(self.records[laboratory[-1]])
+        ids, cast = list(self.records), self.cast
+        self.readable = ids[cast.readable]
+        self.other = None if cast.other is None else ids[cast.other]
+        self.labelled = self._add_labelled() if cast.labelled is None else ids[cast.labelled]
 
-    def _add_labelled(self, resource: Resource) -> None:
-        path = self.stage.folder / "labelled.json"
-        path.write_bytes(resource.content)
-        arguments = ("--patient", self.patient, "--category", "laboratory", "--sensitivity", LABEL)
-        self.labelled = self.stage.run("record", "add", str(path), *arguments, "--node", self.first)["record"]
-        self.stage.say(f"the label {LABEL} is invented: these Bundles carry none.")
+    def _add_labelled(self) -> str:
+        label, path = self.cast.label, self.stage.folder / "labelled.json"
+        path.write_bytes(self.records[self.readable].content)
+        arguments = ("--patient", self.patient, "--category", self.cast.category, "--sensitivity", label)
+        record: str = self.stage.run("record", "add", str(path), *arguments, "--node", self.first)["record"]
+        self.stage.say(
+            f"the label {label} is invented: no {self.cast.category} record of the Bundle has one of its own."
+        )
+        return record
 
     def refuse_without_consent(self) -> None:
         """Nothing is readable before the patient has said so."""
@@ -94,22 +96,12 @@ class Story:
         self.stage.refused(*self._get(self.readable), exit_code=Exit.REFUSED, code="consent.denied")
 
     def grant_and_read(self) -> None:
-        """A grant for treatment, laboratory only, for seven days; the result is read byte for byte."""
+        """A grant for treatment, of one category, for seven days; the result is read byte for byte."""
         self.stage.scene(f"{self.patient} grants, and {PHYSICIAN} reads")
+        limits = ("--category", self.cast.category, "--except", self.cast.label, "--until", "7d")
         answer = self.stage.run(
             *("consent", "grant", "--as", self.patient, "--patient", self.patient, "--to", PHYSICIAN),
-            *(
-                "--purpose",
-                "TREAT",
-                "--category",
-                "laboratory",
-                "--except",
-                LABEL,
-                "--until",
-                "7d",
-                "--node",
-                self.first,
-            ),
+            *("--purpose", "TREAT", *limits, "--node", self.first),
         )
         self.consent = answer["consent"]
         out = self.stage.folder / "result.json"
@@ -121,8 +113,11 @@ class Story:
 
     def refuse_other_categories(self) -> None:
         """What the grant does not cover stays shut."""
-        self.stage.scene("Another category is refused, and so is a labelled result")
-        self.stage.refused(*self._get(self.other), exit_code=Exit.REFUSED, code="consent.denied")
+        self.stage.scene(f"Another category is refused, and so is a record labelled {self.cast.label}")
+        if self.other is None:
+            self.stage.say(f"these Bundles hold nothing of {self.patient} but {self.cast.category}.")
+        else:
+            self.stage.refused(*self._get(self.other), exit_code=Exit.REFUSED, code="consent.denied")
         self.stage.refused(*self._get(self.labelled), exit_code=Exit.REFUSED, code="consent.denied")
 
     def refuse_forgeries(self) -> None:
@@ -211,7 +206,8 @@ class Story:
         arguments = ("ledger", "verify", "--data", str(copy), "--genesis", genesis)
         answer = self.stage.run(*arguments, expect=Exit.UNVERIFIED)
         bad = answer["first_bad"]
-        self.stage.say(f"found: {bad['area']} (height {bad['height']}): {bad['why']}")
+        height = "" if bad["height"] is None else f" of block {bad['height']}"
+        self.stage.say(f"found: {bad['area']}{height}: {bad['why']}")
 
     def show_the_trail(self) -> None:
         """The patient sees who asked, who read, and what was refused."""
@@ -253,19 +249,6 @@ class Story:
         file = load_key_file(self.cluster.folder / "wallet" / f"{name}.key")
         member = self.second if name == PHYSICIAN else self.first
         return Person(file.open_secrets(None)["signing"], file.public["signing"], member)
-
-
-def _distinct(names: list[str]) -> list[str]:
-    """Number the second and later ones of a name, and keep clear of the physicians'."""
-    taken = {PHYSICIAN}
-    result = []
-    for name in names:
-        candidate, number = name, 2
-        while candidate in taken:
-            candidate, number = f"{name}-{number}", number + 1
-        taken.add(candidate)
-        result.append(candidate)
-    return result
 
 
 def _until(is_so: Any, timeout_s: float, words: str) -> None:

@@ -13,7 +13,8 @@ import click
 
 from cli.errors import CliError, Exit
 
-COMMAND_TIMEOUT_S = 60
+# Only a Bundle of thousands of resources takes minutes to be sealed.
+COMMAND_TIMEOUT_S = 900
 
 
 class Stage:
