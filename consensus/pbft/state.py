@@ -1,5 +1,6 @@
 """What one replica knows, and the few ways in which it changes or speaks; the rules stand in the other modules."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from consensus.engine import Broadcast, CatchUp, Effect, Fault, Halt, Persist, Send, Truncate
@@ -189,6 +190,12 @@ class State:
             return False
         self._asked_ms[position] = self.now_ms
         return True
+
+    def witness(self, certificate: Certificate, holders: Iterable[int]) -> None:
+        """Note that a block is certified, and who holds it or has executed it."""
+        self.certified_height = max(self.certified_height, certificate.height)
+        for position in holders:
+            self.witnesses[position] = max(self.witnesses.get(position, 0), certificate.height)
 
     def catch_up(self, *, again: bool = False) -> None:
         """Ask the host to fetch the certified blocks above ours, once, or again while that lasts."""

@@ -29,8 +29,8 @@ class Patience:
         """Note a commit, and how long after its proposal it came, if that was seen."""
         self.failed = 0
         if latency_ms is not None:
-            weighted = self._latency_ms * (LATENCY_WEIGHT - 1) + latency_ms
-            self._latency_ms = weighted // LATENCY_WEIGHT if self._latency_ms else latency_ms
+            # Beginning from nothing, so that one slow commit, such as the first one, counts for an eighth only.
+            self._latency_ms = (self._latency_ms * (LATENCY_WEIGHT - 1) + latency_ms) // LATENCY_WEIGHT
 
     def timeout_ms(self) -> int:
         """Return the time to wait for the next commit, or for a NEW-VIEW."""

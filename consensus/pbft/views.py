@@ -4,6 +4,8 @@ A view only grows. Once a replica has asked for a later view it votes in no earl
 a restart; it still takes commit certificates of any view.
 """
 
+from dataclasses import replace
+
 from consensus.engine import Accuse, ViewEntered
 from consensus.pbft.assistance import ask_about, help_along
 from consensus.pbft.messages import NO_SIGNATURE, Change, NewView, SignedChange, ViewChange, Vote
@@ -73,6 +75,8 @@ def enter_proven(state: State, certificate: Certificate) -> bool:
     assert certificate.height == state.head.height
     if certificate.view < state.view or (certificate.view == state.view and state.entered):
         return False
+    # Of two certificates of the head, the later shows others the way too.
+    state.head = replace(state.head, certificate=certificate)
     enter(state, certificate.view, certificate.height, ZERO_DIGEST, None)
     return True
 
@@ -80,9 +84,8 @@ def enter_proven(state: State, certificate: Certificate) -> bool:
 def learn(state: State, certificate: Certificate, witness: int) -> None:
     """Use a commit certificate that holds, shown by a validator: to commit, to catch up, or to enter its view."""
     state.recognise(certificate, VoteType.COMMIT)
-    state.witnesses[witness] = max(state.witnesses.get(witness, 0), certificate.height)
+    state.witness(certificate, (witness,))
     if certificate.height > state.head.height:
-        state.certified_height = max(state.certified_height, certificate.height)
         if certificate.height == state.height and state.slot.decided is None:
             state.slot.decided = certificate
         elif certificate.height > state.height:
@@ -107,7 +110,9 @@ def on_view_change(state: State, position: int, message: ViewChange) -> None:
         state.changes[position] = message
         state.stirred = True
         _learn_from(state, message.signed)
-    if change.view <= state.view and change.height == state.head.height:
+    # Two that wait for the same view have nothing to tell each other: answering would never end.
+    is_behind = change.view < state.view or (change.view == state.view and state.entered)
+    if is_behind and change.height == state.head.height:
         help_along(state, position, change.view, False, ZERO_DIGEST)
 
 

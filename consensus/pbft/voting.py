@@ -235,14 +235,12 @@ def decide(state: State) -> bool:
         slot.decided = state.ballots.committed()
         if slot.decided is None:
             return False
+        state.witness(slot.decided, slot.decided.signers)
         execute(state)
     certificate = slot.decided
     block = slot.blocks.get(certificate.digest)
     if block is None or not block.checked:
         if slot.checking is None or slot.checking.digest != certificate.digest:
-            state.certified_height = max(state.certified_height, certificate.height)
-            for signer in certificate.signers:
-                state.witnesses[signer] = max(state.witnesses.get(signer, 0), certificate.height)
             state.catch_up()
         return False
     if slot.executed is None or slot.executed[0] != certificate.digest:

@@ -13,20 +13,33 @@ from consensus.pbft.messages import (
     Change,
     Message,
     NewView,
+    Prepared,
     Proposal,
     SignedChange,
     Status,
     ViewChange,
     Vote,
 )
-from storage.schema.block import ZERO_DIGEST, Header, VoteType, vote_preimage
+from storage.schema.block import ZERO_DIGEST, Certificate, Header, VoteType, vote_preimage
 from storage.schema.codec import encode
 from tests.simulation.virtual_blocks import FORGED, block_result, leaf_of, make_header
 from tests.simulation.virtual_host import Host
-from tests.simulation.virtual_network import Letter
+from tests.simulation.virtual_network import Letter, engine_message
 from tests.simulation.virtual_world import MS
 
-TRICKS = ("equivocate", "double vote", "select", "mute", "forge changes", "forge views", "noise", "lie", "promise")
+TRICKS = (
+    "bad signatures",
+    "double vote",
+    "equivocate",
+    "forge certificates",
+    "forge changes",
+    "forge views",
+    "lie",
+    "mute",
+    "noise",
+    "promise",
+    "select",
+)
 HEARD_MAX = 40
 
 Signed = TypeVar("Signed", NewView, Status)
@@ -87,10 +100,7 @@ class Adversary:
     def _overhear(self, sender: str, letter: Letter) -> None:
         if letter[0] == "engine":
             self._heard.append(letter[1])
-            try:
-                message = MESSAGE.decode(letter[1])
-            except ValueError:
-                message = None
+            message = engine_message(letter)
             if isinstance(message, Proposal):
                 self._note(message.header)
             if isinstance(message, ViewChange):
@@ -108,6 +118,8 @@ class Adversary:
                 twin = self._twin(message)
                 self.seen["equivocations"] += 1
                 return [message, twin] if chance(0.1) else [twin if chance(0.5) else message]
+            case Vote() if self._has("bad signatures") and chance(0.3):
+                return [msgspec.structs.replace(message, signature=self._world.random.randbytes(64))]
             case Vote() if self._has("double vote"):
                 return self._double(message)
             case ViewChange() if self._has("forge changes") and chance(0.7):
@@ -115,8 +127,11 @@ class Adversary:
             case NewView() if self._has("forge views") and chance(0.7):
                 return [self._forged_view(message)]
             case Status() if self._has("lie") and chance(0.5):
-                status = msgspec.structs.replace(message, view=message.view + 7, signature=NO_SIGNATURE)
-                return [self._sign(status)]
+                return [self._sign(msgspec.structs.replace(message, view=message.view + 7))]
+            case Status() if self._has("forge certificates") and chance(0.5):
+                height = message.height + self._world.random.choice([0, 1, 2, 9])
+                certificate = self._forged_certificate(height, message.view, digest=bytes(32), result=bytes([1]) * 32)
+                return [self._sign(msgspec.structs.replace(message, height=height, certificate=certificate))]
             case Answer() if self._has("lie"):
                 return [Answer(message.start, None, None)]
         return [message]
@@ -165,9 +180,23 @@ class Adversary:
             block = self._host.disk.ledger[change.height - 1]
             height = block.header.height
             change = msgspec.structs.replace(change, height=height, certificate=block.certificate, prepared=None)
-        signed = self._sign_change(SignedChange(change, NO_SIGNATURE))
         leaves = () if change.prepared is None else message.leaves
-        return ViewChange(signed, leaves)
+        header = next(iter(self._headers.get(change.height + 1, {}).values()), None)
+        if self._has("forge certificates") and header is not None and header.tx_count == 1:
+            # A certificate of the latest view wins, so a forged one would win too.
+            body = FORGED
+            header = make_header(self._host.disk.ledger[change.height], self._host.name, 0, (body,))
+            certificate = self._forged_certificate(header.height, change.view - 1, header.digest(), ZERO_DIGEST)
+            change = msgspec.structs.replace(change, prepared=Prepared(certificate, header))
+            leaves = (leaf_of(body),)
+        return ViewChange(self._sign_change(SignedChange(change, NO_SIGNATURE)), leaves)
+
+    def _forged_certificate(self, height: int, view: int, digest: bytes, result: bytes) -> Certificate:
+        """Make up a quorum: the signatures of the others are not theirs, or one is ours many times."""
+        count = self._host.engine.state.members.quorum
+        signers = tuple(range(count)) if self._world.chance(0.7) else (self._position,) * count
+        signatures = tuple(self._world.random.randbytes(64) for _ in signers)
+        return Certificate(0, view, height, digest, result, signers, signatures)
 
     def _sign_change(self, signed: SignedChange) -> SignedChange:
         return msgspec.structs.replace(signed, signature=self._signer.sign(signed.preimage(self._chain_id)))
@@ -187,7 +216,7 @@ class Adversary:
         signers = sorted(world.random.sample(sorted(known), min(count, len(known))))
         self.seen["views forged"] += 1
         changes = tuple(known[signer] for signer in signers)
-        return self._sign(msgspec.structs.replace(message, changes=changes, signature=NO_SIGNATURE))
+        return self._sign(msgspec.structs.replace(message, changes=changes))
 
     def _sign(self, message: Signed) -> Signed:
         return msgspec.structs.replace(message, signature=self._signer.sign(message.preimage(self._chain_id)))

@@ -1,6 +1,7 @@
 """What must hold at every moment of a simulation, whatever the faults: looked at whenever an honest host acts."""
 
 from collections import Counter
+from collections.abc import Callable
 
 from consensus.engine import Accuse, CatchUp, Effect, Fault, Halt, ViewEntered
 from consensus.pbft.messages import MESSAGE, NewView, Proposal, ViewChange, Vote, proposal_vote
@@ -9,7 +10,10 @@ from storage.schema.block import ZERO_DIGEST, VoteType
 from tests.simulation.virtual_blocks import block_result
 from tests.simulation.virtual_disk import StoredBlock
 from tests.simulation.virtual_host import Host
-from tests.simulation.virtual_world import World
+from tests.simulation.virtual_world import SECOND, World
+
+
+SENDS_PER_SECOND_MAX = 1_000
 
 
 class ViolationError(AssertionError):
@@ -21,6 +25,7 @@ class Checks:
 
     def __init__(self, world: World, names: tuple[str, ...], honest: frozenset[str]) -> None:
         self.seen: Counter[str] = Counter()
+        self.on_first_commit: Callable[[Host], None] = lambda _: None
         self.acknowledged: dict[bytes, int] = {}
         self._world = world
         self._names = names
@@ -28,6 +33,8 @@ class Checks:
         self._agreed: dict[int, tuple[bytes, bytes]] = {}
         self._votes: dict[tuple[str, int, int, bool], tuple[bytes, bytes]] = {}
         self._promised_view: dict[str, int] = dict.fromkeys(names, 0)
+        self._entered: dict[str, int] = dict.fromkeys(names, 0)
+        self._sent: Counter[tuple[str, int]] = Counter()
         self._height: dict[str, int] = dict.fromkeys(names, 0)
 
     def on_step(self, host: Host, effects: tuple[Effect, ...]) -> None:
@@ -46,8 +53,10 @@ class Checks:
                     self.seen["accusations"] += 1
                 case ViewEntered(view, primary):
                     self._world.note(host.name, f"enters view {view} of {primary} at {len(host.disk.ledger) - 1}")
-                    self.seen["views entered"] += view > 0
-                    self.seen["certificates carried"] += host.engine.state.selected != ZERO_DIGEST
+                    if view > self._entered[host.name]:
+                        self._entered[host.name] = view
+                        self.seen["views changed"] += 1
+                        self.seen["certificates carried"] += host.engine.state.selected != ZERO_DIGEST
                 case CatchUp(height):
                     self._world.note(host.name, f"catches up to {height}")
                     self.seen["catch-ups"] += 1
@@ -62,6 +71,9 @@ class Checks:
         """A promise is on the disk before anyone hears it, and contradicts no other."""
         if host.name not in self._honest:
             return
+        second = (host.name, self._world.now_us // SECOND)
+        self._sent[second] += 1
+        self._demand(self._sent[second] <= SENDS_PER_SECOND_MAX, f"{host.name} sends without end")
         message = MESSAGE.decode(data)
         match message:
             case Vote():
@@ -85,6 +97,8 @@ class Checks:
             return
         parent = host.disk.ledger[header.height - 1]
         assert certificate is not None
+        if header.height not in self._agreed:
+            self.on_first_commit(host)
         agreed = self._agreed.setdefault(header.height, (digest, block.result))
         self._demand(agreed == (digest, block.result), f"{host.name} commits another block at {header.height}")
         self._demand(header.parent == parent.header.digest(), f"{host.name} commits on another parent")

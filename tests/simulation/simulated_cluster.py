@@ -59,7 +59,7 @@ class Cluster:
         self.honest = [host for host in self.hosts if host.name not in self.liars]
         self.adversaries = [self._corrupt(host) for host in self.hosts if host.name in self.liars]
         self.faults = FaultSchedule(self.world, self.network, self.hosts, self.honest, self.plan)
-        self.busy = True
+        self.checks.on_first_commit = self.faults.on_first_commit
 
     def run(self) -> Report:
         """Live through the faults, then through a calm in which all honest replicas must come forward.
@@ -69,11 +69,11 @@ class Cluster:
         """
         for host in self.hosts:
             self.world.after(self.world.between(0, 50) * MS, host.boot)
+        self.world.after(60 * MS, self.faults.reconnect_all)
         self.world.after(100 * MS, self._submit)
         self.faults.begin()
         self.world.run(self.plan.faults_us)
         self.faults.heal()
-        self.busy = True
         start_us = self.world.now_us
         goal = max(len(host.disk.ledger) for host in self.honest) + BLOCKS_AFTER_FAULTS
         arrived = self.world.run(

@@ -4,9 +4,21 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from consensus.pbft.messages import MESSAGE, Message
+from storage.schema.codec import DecodeError
 from tests.simulation.virtual_world import MS, World
 
 Letter = tuple[Any, ...]
+
+
+def engine_message(letter: Letter) -> Message | None:
+    """Return what one replica says to another in a letter, if that is what it is and it can be read."""
+    if letter[0] != "engine":
+        return None
+    try:
+        return MESSAGE.decode(letter[1])
+    except DecodeError:
+        return None
 
 
 @dataclass(frozen=True)
@@ -32,6 +44,7 @@ class Network:
         self.tamperers: dict[str, Callable[[str, Letter], list[Letter]]] = {}
         self.cut: set[tuple[str, str]] = set()
         self.clogged: set[tuple[str, str]] = set()
+        self.is_lost: Callable[[Letter], bool] | None = None
         self._world = world
         self._held: list[tuple[str, str, Letter]] = []
 
@@ -64,5 +77,5 @@ class Network:
             self.carry(sender, receiver, letter)
 
     def _arrive(self, sender: str, receiver: str, letter: Letter) -> None:
-        if (sender, receiver) not in self.cut:
+        if (sender, receiver) not in self.cut and not (self.is_lost is not None and self.is_lost(letter)):
             self.receivers[receiver](sender, letter)
