@@ -19,7 +19,10 @@ pytestmark = pytest.mark.cluster
 
 @pytest.fixture(scope="module")
 def record(network: RunningNetwork) -> str:
-    return network.add_record()
+    """A record of ros, a patient of north's whom no other module knows: what she grants is all that counts."""
+    network.ask("key", "new", "ros", "--no-passphrase")
+    network.ask("patient", "register", "--as", "ros", "--node", "north")
+    return network.add_record("ros")
 
 
 @pytest.fixture
@@ -27,11 +30,11 @@ def consent(network: RunningNetwork, record: str) -> Iterator[str]:
     """A grant to ben; it is ended after the test."""
     granted: str = grant(network, "--to", "ben")
     yield granted
-    network.run("consent", "revoke", granted, "--as", "pia", "--node", "north")
+    network.run("consent", "revoke", granted, "--as", "ros", "--node", "north")
 
 
 def grant(network: RunningNetwork, *more: str) -> str:
-    answer = network.ask("consent", "grant", "--patient", "pia", "--purpose", "TREAT", "--node", "north", *more)
+    answer = network.ask("consent", "grant", "--patient", "ros", "--purpose", "TREAT", "--node", "north", *more)
     consent: str = answer["consent"]
     return consent
 
@@ -80,7 +83,7 @@ def test_a_permit_dies_with_its_consent_though_it_was_given_before(
 ) -> None:
     access = request_raw(network, record, "west")
 
-    network.ask("consent", "revoke", consent, "--as", "pia", "--node", "north")
+    network.ask("consent", "revoke", consent, "--as", "ros", "--node", "north")
     (network.folder / "read.json").unlink(missing_ok=True)
 
     assert key_refusal(network, "south", access) == "consent.denied"
@@ -101,13 +104,13 @@ def test_a_consent_of_one_use_permits_one_read(network: RunningNetwork, record: 
     used_up = network.refusal(*reading(network, record), exit_code=4)
 
     assert used_up["code"] == "consent.denied"
-    network.ask("consent", "revoke", once, "--as", "pia", "--node", "north")
+    network.ask("consent", "revoke", once, "--as", "ros", "--node", "north")
 
 
 def test_a_permit_ends_with_the_time_of_its_consent(network: RunningNetwork, record: str) -> None:
     soon_s = int(time.time()) + 3
-    pia = caller(network, "pia", "north")
-    envelope = pia.call("consent.grant", Grant(provision(period=Period(None, soon_s)), None))
+    ros = caller(network, "ros", "north")
+    envelope = ros.call("consent.grant", Grant(provision(period=Period(None, soon_s)), None))
     assert outcome_of(network, "south", envelope) == "ok"
     access = request_raw(network, record, "north")
 

@@ -5,6 +5,7 @@ import time
 import pytest
 
 from cli.client import Json
+from node.keys.keyfile import public_key
 from storage.schema.calls import (
     EnrolPractitioner,
     Exclude,
@@ -141,7 +142,8 @@ def test_nobody_is_enrolled_without_the_signature_of_the_member(
     network: RunningNetwork, people: dict[str, Caller]
 ) -> None:
     newcomer = Caller(bytes(range(1, 33)), network.genesis.chain_id, "north")
-    enrolment = EnrolPractitioner(network.seed("ben", "sealing"), "physician", 0, int(time.time()) + 3600)
+    sealing_key = public_key("sealing", bytes(range(2, 34)))
+    enrolment = EnrolPractitioner(sealing_key, "physician", 0, int(time.time()) + 3600)
 
     # Unbound: at every node's door. With another's consent to pay: by the ledger.
     alone = {

@@ -179,11 +179,11 @@ class RunningNetwork:
         self.ask("patient", "register", "--as", "pia", "--node", "north")
         self.ask("practitioner", "enrol", "ben", "--role", "physician", "--node", "south")
 
-    def add_record(self, category: str = "laboratory") -> str:
-        """Seal a record of pia's at north; returns its id."""
+    def add_record(self, patient: str = "pia") -> str:
+        """Seal a record of a patient of north's; returns its id."""
         path = self.folder / "result.json"
         path.write_text('{"resourceType": "Observation", "status": "final"}')
-        arguments = ("record", "add", str(path), "--patient", "pia", "--category", category, "--node", "north")
+        arguments = ("record", "add", str(path), "--patient", patient, "--category", "laboratory", "--node", "north")
         record: str = self.ask(*arguments)["record"]
         return record
 
