@@ -12,7 +12,6 @@ from tests.simulation.virtual_disk import StoredBlock
 from tests.simulation.virtual_host import Host
 from tests.simulation.virtual_world import SECOND, World
 
-
 SENDS_PER_SECOND_MAX = 1_000
 
 
