@@ -17,7 +17,8 @@ out **in order**. Its duties:
    skips a height that it has committed by catching up.
 6. ``CatchUp`` says that peers have certified blocks above ours; it comes again while that lasts. The host fetches,
    verifies, executes and commits them by itself, then tells the engine with ``Advanced``.
-7. ``Halt`` means that this replica must not vote again in this process: the host serves and follows as an observer.
+7. ``Halt`` means that this replica votes no more: the host serves and follows as an observer. It persists nothing
+   after that, but goes on to deliver what the others decide.
 
 An engine serves one epoch: when the validator set changes, the host makes another.
 """
@@ -225,7 +226,7 @@ class Accuse:
 
 @dataclass(frozen=True, slots=True)
 class Halt:
-    """This replica must not vote any more; ``reason`` is for the operator."""
+    """This replica votes no more in this process; ``reason`` is for the operator."""
 
     reason: str
 

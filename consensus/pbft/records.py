@@ -37,5 +37,9 @@ class ViewRecord(Value, frozen=True, tag=3):
     new_view: NewView | None
 
 
-Record = VoteRecord | PreparedRecord | ViewRecord
+class HaltRecord(Value, frozen=True, tag=4):
+    """This key has signed what this log lacks. It must not vote again, however often its node starts."""
+
+
+Record = VoteRecord | PreparedRecord | ViewRecord | HaltRecord
 RECORD: Form[Record] = Form(Record, RECORD_BYTES_MAX)

@@ -7,9 +7,9 @@ newest statements of its own key, and votes only when a quorum less itself has a
 from consensus.engine import Advanced, Recovered
 from consensus.pbft.assistance import ask_about, help_along, status, votes_in_flight
 from consensus.pbft.messages import Answer, Ask, Hello, Prepared, Status
-from consensus.pbft.records import RECORD, PreparedRecord, Record, ViewRecord, VoteRecord
+from consensus.pbft.records import RECORD, HaltRecord, PreparedRecord, Record, ViewRecord, VoteRecord
 from consensus.pbft.slot import Block
-from consensus.pbft.state import State
+from consensus.pbft.state import FORGETFUL, State
 from consensus.pbft.timers import HELLO
 from consensus.pbft.views import announce, enter_proven, learn
 from consensus.pbft.voting import arrive
@@ -43,6 +43,9 @@ def _restore_record(state: State, record: Record) -> None:
     if isinstance(record, ViewRecord):
         state.view, state.entered = record.view, record.entered
         state.base, state.selected, state.new_view = record.base, record.selected, record.new_view
+        return
+    if isinstance(record, HaltRecord):
+        state.halt(FORGETFUL)
         return
     height = record.vote.height if isinstance(record, VoteRecord) else record.certificate.height
     if height > state.height:

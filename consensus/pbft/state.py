@@ -7,13 +7,18 @@ from consensus.engine import Broadcast, CatchUp, Effect, Fault, Halt, Persist, S
 from consensus.pbft.ballots import Ballots
 from consensus.pbft.membership import Membership
 from consensus.pbft.messages import Message, NewView, Proposal, ViewChange, Vote
-from consensus.pbft.records import PreparedRecord, Record, ViewRecord
+from consensus.pbft.records import HaltRecord, PreparedRecord, Record, ViewRecord
 from consensus.pbft.slot import Slot
 from consensus.pbft.timers import Patience, Timers
 from storage.schema.block import ZERO_DIGEST, Certificate, VoteType
 from storage.schema.codec import encode
 
 ASK_INTERVAL_MS = 1_000
+FORGETFUL = (
+    "others hold a statement signed by this node's key that is missing from its vote log: the log was lost or restored "
+    "from a copy, or a second process uses the key. This node only follows from now on; to vote again it needs a new "
+    "node key, appointed by the organisation key"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,8 +123,13 @@ class State:
         """Return the vote that binds us at the height in flight in this view; a PROPOSAL is a PREPARE."""
         return self.votes.get((kind is VoteType.COMMIT, self.view, self.height))
 
-    def persist(self, *records: Record, bodies_of: bytes | None = None) -> int:
-        """Ask for records to be synced, and return the token that what they promise waits for."""
+    def persist(self, *records: Record, bodies_of: bytes | None = None) -> int | None:
+        """Ask for records to be synced, and return the token that what they promise waits for.
+
+        Who has halted promises nothing, and may have no log.
+        """
+        if self.halted:
+            return self.last_token()
         self._token += 1
         wanted = bodies_of if bodies_of not in self.slot.bodies_logged else None
         if wanted is not None:
@@ -134,6 +144,8 @@ class State:
     def truncate(self) -> None:
         """Tell what the log still needs when a height has been committed: the view, and nothing else."""
         assert not self.votes, "nobody votes above the height in flight"
+        if self.halted:
+            return
         self.effects.append(Truncate((encode(self.view_record()),)))
 
     def view_record(self) -> ViewRecord:
@@ -168,12 +180,9 @@ class State:
             self.effects.append(Halt(reason))
 
     def halt_forgetful(self) -> None:
-        """Halt because others hold a statement of our key that our vote log lacks."""
-        self.halt(
-            "others hold a statement signed by this node's key that is missing from its vote log: the log was lost "
-            "or restored from a copy, or a second process uses the key. This node only follows from now on; to vote "
-            "again it needs a new node key, appointed by the organisation key"
-        )
+        """Halt for good, because others hold a statement of our key that our vote log lacks."""
+        self.persist(HaltRecord())
+        self.halt(FORGETFUL)
 
     def recognise(self, certificate: Certificate, kind: VoteType) -> None:
         """Halt if a certificate that holds shows a vote of ours that our log lacks."""
