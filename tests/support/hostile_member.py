@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any, TypeVar
 
@@ -14,7 +14,7 @@ from node.custody.wire import CONTENT_SERVICE, KEY_SERVICE
 from node.network.host import Network
 from node.network.limits import MIB, NetworkLimits
 from node.network.peers import Peer, PeerStatus, RequestError, RequestRefusedError
-from node.network.transport import quiet_library_logs
+from node.network.transport import STREAM_ENDS, quiet_library_logs
 from node.replication.driver import BLOCK_CHANNEL, VOTE_CHANNEL
 from node.replication.intake import CHANNEL as TRANSACTIONS_CHANNEL
 from node.replication.wire import BLOCKS_SERVICE, BODIES_SERVICE, HEADS_TOPIC, TRANSACTIONS_TOPIC
@@ -24,6 +24,7 @@ from tests.support.running_network import until
 
 # It says more than anyone may, and waits for nobody's allowance.
 LIMITS = NetworkLimits(message_size_bytes_max=64 * MIB, gossip_size_bytes_max=8 * MIB, queue_bytes_max=512 * MIB)
+FLOOD_S_MAX = 30
 CHANNELS = (VOTE_CHANNEL, BLOCK_CHANNEL, TRANSACTIONS_CHANNEL)
 TOPICS = (TRANSACTIONS_TOPIC, HEADS_TOPIC)
 SERVICES = (BODIES_SERVICE, BLOCKS_SERVICE, CONTENT_SERVICE, KEY_SERVICE)
@@ -91,6 +92,30 @@ class HostileMember:
         """Say the same to several peers, all of which must be there."""
         for peer in peers:
             assert self.send(peer, message, channel), f"{peer} is connected"
+
+    def flood(self, messages: Sequence[bytes], *peers: str, channel: str = VOTE_CHANNEL) -> None:
+        """Send many messages as fast as peers take them."""
+
+        async def send_all() -> None:
+            with trio.fail_after(FLOOD_S_MAX):
+                for message in messages:
+                    for peer in peers:
+                        while not self.network.send(peer, channel, message):  # noqa: ASYNC110 - a queue tells nobody
+                            await trio.sleep(0.001)
+                    await trio.lowlevel.checkpoint()
+
+        trio.from_thread.run(send_all, trio_token=self._token)
+
+    def begin_to_say(self, peer: str, protocol: str, data: bytes) -> None:
+        """Open one more stream under a protocol, and leave what is said on it unfinished."""
+
+        async def begin() -> None:
+            muxer = self.network._links[peer]._muxer
+            assert muxer is not None, f"{peer} is connected"
+            with suppress(*STREAM_ENDS):  # One too many is broken off by the peer, in the midst of writing.
+                await (await self.network._transport.open(muxer, protocol)).write(data)
+
+        trio.from_thread.run(begin, trio_token=self._token)
 
     def ask(self, peer: str, service: str, payload: bytes, timeout_s: float = 30.0) -> bytes:
         """Ask a peer, and return its answer."""
