@@ -2,7 +2,8 @@
 
 import secrets
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -122,11 +123,34 @@ def send(session: Session, body: bytes, signatures: Sequence[bytes]) -> None:
     Raises:
         CliError: the node refuses it, with the code that says why.
     """
-    accepted = session.node.post_msgpack(
-        "/v1/transactions", [encode_envelope(body, signatures)], _Accepted
-    ).transactions
-    if accepted != [transaction_id(body).hex()]:
+    transaction = transaction_id(body).hex()
+    with _naming(transaction):
+        envelopes = [encode_envelope(body, signatures)]
+        accepted = session.node.post_msgpack("/v1/transactions", envelopes, _Accepted).transactions
+    if accepted != [transaction]:
         raise CliError("node.bad_answer", "the node took another transaction than was sent")
+
+
+@contextmanager
+def _naming(transaction: str) -> Iterator[None]:
+    """Name the transaction to a user whose command ends here: from its sending on it may land.
+
+    Raises:
+        CliError: what went wrong, or that the command was interrupted, with the transaction.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise CliError(
+            "interrupted",
+            "interrupted while waiting; the transaction may still land",
+            exit_code=Exit.INTERRUPTED,
+            hint=f"caretrace ledger tx {transaction[:16]}",
+            transaction=transaction,
+        ) from None
+    except CliError as error:
+        error.transaction = transaction
+        raise
 
 
 def answer(session: Session, transaction: str, started: float, made: Made) -> Answer:
@@ -159,19 +183,8 @@ def await_commit(session: Session, transaction: str, started: float) -> Committe
         CliError: refused by the ledger, or not committed in time.
         ReceiptError: what the node shows as proof proves nothing.
     """
-    try:
+    with _naming(transaction):
         data = _await_receipt(session, transaction, started)
-    except KeyboardInterrupt:
-        raise CliError(
-            "interrupted",
-            "interrupted while waiting; the transaction may still land",
-            exit_code=Exit.INTERRUPTED,
-            hint=f"caretrace ledger tx {transaction[:16]}",
-            transaction=transaction,
-        ) from None
-    except CliError as error:
-        error.transaction = transaction
-        raise
     proven = verify_receipt(data, session.genesis)
     if proven.transaction.id.hex() != transaction:
         raise CliError("receipt.invalid", "the node gave the receipt of another transaction", transaction=transaction)

@@ -41,8 +41,14 @@ def interrupted(process: "subprocess.Popen[str]") -> tuple[str, str]:
 def waits_for_a_node(process: "subprocess.Popen[str]") -> bool:
     """Whether a command has opened a socket; the only one that it opens is to its node."""
     assert process.poll() is None, process.communicate()
-    links = Path(f"/proc/{process.pid}/fd").iterdir()
-    return any(os.readlink(link).startswith("socket:") for link in links)
+    return any(map(is_socket, Path(f"/proc/{process.pid}/fd").iterdir()))
+
+
+def is_socket(link: Path) -> bool:
+    try:
+        return os.readlink(link).startswith("socket:")
+    except FileNotFoundError:
+        return False  # A file that the starting program has closed in this moment.
 
 
 @pytest.mark.parametrize(
