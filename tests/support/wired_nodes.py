@@ -31,11 +31,19 @@ from storage.ledger import Ledger
 from storage.schema.calls import RegisterPatient
 from storage.schema.genesis import Genesis, Member, Parameters, check_body
 from storage.schema.genesis import encode_body as encode_genesis_body
-from storage.schema.transaction import Transaction, decode_transaction, encode_body, encode_envelope, sign_body
+from storage.schema.transaction import (
+    Transaction,
+    decode_transaction,
+    encode_body,
+    encode_envelope,
+    sign_body,
+    signing_preimage,
+)
 from storage.vote_log import VoteLog, VoteLogError
 from tests.support.chain import NAMES
 from tests.support.members import free_port, until
 from tests.support.small_ledger import Actor, of_member, service
+from tests.support.twin import second_signature
 
 
 def make_genesis(parameters: Parameters | None = None) -> Genesis:
@@ -72,6 +80,13 @@ def registration(
     return decode_transaction(
         encode_envelope(body, [sign_body(body, patient.seed), sign_body(body, service(payer).seed)])
     )
+
+
+def twin_of(transaction: Transaction) -> Transaction:
+    """The same call under another signature of the member's, as good as the first."""
+    first, _ = transaction.signatures
+    other = second_signature(service("north").seed, signing_preimage(transaction.body_bytes))
+    return decode_transaction(encode_envelope(transaction.body_bytes, [first, other]))
 
 
 def is_registered(node: "WiredNode", number: int) -> bool:
@@ -181,6 +196,7 @@ class WiredNode:
             nursery.start_soon(self.intake.run)
             nursery.start_soon(self.catch_up.run)
             try:
+                await until(lambda: self.has_started)
                 yield
             finally:
                 nursery.cancel_scope.cancel()
