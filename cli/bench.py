@@ -184,11 +184,11 @@ def _text(fields: dict[str, Any]) -> str:
             ("a second", fields["committed_per_second"]),
             ("refused", fields["refused"]),
             ("latency ms", f"p50 {latency['p50']}, p90 {latency['p90']}, p99 {latency['p99']}"),
-            ("cpu ms a transaction", fields["cpu_ms_per_tx"]),
+            ("cpu ms a transaction", f"{fields['cpu_ms_per_tx']:.3f}"),
             ("memory MiB", fields["rss_mib"]),
             ("disk bytes a transaction", fields["disk_bytes_per_tx"]),
             ("verified a second, one core", fields["verify_per_second_one_core"]),
-            ("share of the verify bound", fields["share_of_verify_bound"]),
+            ("share of the verify bound", f"{fields['share_of_verify_bound']:.3f}"),
             ("blocks", fields["blocks"]),
             ("divergence", fields["divergence"] or "none"),
         )
