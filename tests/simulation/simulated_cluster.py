@@ -42,9 +42,18 @@ class Report:
 class Cluster:
     """All hosts of one schedule, in one world."""
 
-    def __init__(self, seed: int, *, traced: bool = False, real: bool = False, make: EngineMaker = Pbft) -> None:
+    def __init__(
+        self,
+        seed: int,
+        *,
+        plan: Plan | None = None,
+        traced: bool = False,
+        real: bool = False,
+        make: EngineMaker = Pbft,
+    ) -> None:
+        """Draw everything from the seed, or follow a plan of one's own."""
         self.world = World(seed, traced=traced)
-        self.plan = draw_plan(self.world)
+        self.plan = plan or draw_plan(self.world)
         self.seed = seed
         self.names = tuple(f"h{index}" for index in range(self.plan.count))
         self.network = Network(self.world, self.plan.weather)
@@ -67,10 +76,7 @@ class Cluster:
         Raises:
             ViolationError: a property of agreement did not hold, or there was no progress.
         """
-        for host in self.hosts:
-            self.world.after(self.world.between(0, 50) * MS, host.boot)
-        self.world.after(60 * MS, self.faults.reconnect_all)
-        self.world.after(100 * MS, self._submit)
+        self.boot()
         self.faults.begin()
         self.world.run(self.plan.faults_us)
         self.faults.heal()
@@ -84,6 +90,13 @@ class Cluster:
         if not arrived:
             raise ViolationError(f"no progress to {goal - 1} in {RECOVERY_S_MAX} s after the faults: {heights}")
         return self._report(heights, (self.world.now_us - start_us) / SECOND)
+
+    def boot(self) -> None:
+        """Start every host, and the clients."""
+        for host in self.hosts:
+            self.world.after(self.world.between(0, 50) * MS, host.boot)
+        self.world.after(60 * MS, self.faults.reconnect_all)
+        self.world.after(100 * MS, self._submit)
 
     def _report(self, heights: tuple[int, ...], recovery_s: float) -> Report:
         seen = Counter(self.checks.seen)

@@ -29,6 +29,7 @@ class Disk:
 
     ledger: list[StoredBlock]
     log: list[bytes] = field(default_factory=list)
+    log_whole: bool = True
     bodies: dict[bytes, tuple[bytes, ...]] = field(default_factory=dict)
     unsynced: list[Write] = field(default_factory=list)
     written: int = 0
