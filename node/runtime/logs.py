@@ -14,6 +14,11 @@ class _Lines(logging.Formatter):
     def __init__(self) -> None:
         super().__init__("%(asctime)s.%(msecs)03dZ %(levelname)-7s %(name)s: %(message)s", "%Y-%m-%dT%H:%M:%S")
 
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging names it so
+        """Write the line; a peer whose words stand in it must not begin another, or move a terminal's cursor."""
+        record.message = "".join(c if c.isprintable() else "?" for c in record.message)
+        return super().formatMessage(record)
+
 
 class _Json(logging.Formatter):
     """One object a line, for those who collect logs."""

@@ -17,7 +17,6 @@ class Standing:
         """Look at ``parts``, and at the disk under ``data``."""
         self._parts = parts
         self._data = data
-        self.halted_disk: str | None = None
 
     def status(self) -> dict[str, Any]:
         """Return the fields of ``GET /v1/status``."""
