@@ -74,7 +74,9 @@ class InFlight:
     def execute(self, effect: Execute) -> None:
         """Execute a block that was drafted or checked, and answer with the digest of its result."""
         digest = effect.header.digest()
-        block = self._blocks[digest]
+        block = self._blocks.get(digest)
+        if block is None:
+            return  # Its height was committed meanwhile, by catching up.
         block.execution = self._chain.execute(block.header, block.transactions)
         self._post(Executed(digest, block.execution.result.digest()))
 
