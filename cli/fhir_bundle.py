@@ -6,6 +6,7 @@ category that its type and its ``category`` codings name. What no category fits 
 
 import json
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -173,9 +174,17 @@ def _title(resource: dict[str, Any]) -> str:
 def _date(resource: dict[str, Any]) -> str | None:
     for field in _DATES:
         value = resource.get(field)
-        if isinstance(value, str) and len(value) >= len("2024-01-01"):
+        # FHIR lets a date be a year or a month alone; a record's day is a whole one or none.
+        if isinstance(value, str) and _is_day(value[:10]):
             return value[:10]
     return None
+
+
+def _is_day(text: str) -> bool:
+    try:
+        return date.fromisoformat(text).isoformat() == text
+    except ValueError:
+        return False
 
 
 def _labels(resource: dict[str, Any]) -> tuple[str, ...]:

@@ -92,10 +92,10 @@ def _found(folder: Path, count: int, base_port: int | None) -> Cluster:
     """Make homes, organisation keys (outside the homes) and a genesis file that every founder has signed."""
     if folder.exists() and any(folder.iterdir()):
         raise CliError("testnet.exists", f"{folder} is not empty and holds no test network", hint="another --dir")
+    ports = _ports(2 * count, base_port)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     folder = folder.resolve()
     names = [NAMES[n] if n < len(NAMES) else f"node-{n + 1}" for n in range(count)]
-    ports = _ports(2 * count, base_port)
     places, cards, colds = [], [], []
     for number, name in enumerate(names):
         cold = folder / "cold" / f"{name}-organisation.key"

@@ -1,0 +1,111 @@
+"""``caretrace testnet`` up to the start of its processes; what these do is tried in tests/cluster."""
+
+import json
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from cli.cluster import Cluster, load_cluster
+from cli.main import caretrace
+from cli.testnet import _found
+from node.config import Home, load_config
+from node.keys.keyfile import load_key_file
+from storage.schema.genesis import load_file
+from tests.support.running_network import base_port
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(caretrace, ["testnet", *arguments], catch_exceptions=False)
+
+
+def refused(*arguments: str, exit_code: int = 1) -> dict[str, Any]:
+    result = run(*arguments, "--json")
+    assert result.exit_code == exit_code, result.output
+    error: dict[str, Any] = json.loads(result.stdout)["error"]
+    return error
+
+
+@pytest.fixture(scope="module")
+def founded(tmp_path_factory: pytest.TempPathFactory) -> Cluster:
+    """Five hospitals founded in a folder; none of them runs."""
+    return _found(tmp_path_factory.mktemp("t") / "net", 5, base_port())
+
+
+def test_every_hospital_has_a_home_of_its_own_and_its_organisation_key_lies_outside(founded: Cluster) -> None:
+    genesis = load_file((founded.folder / "genesis.json").read_bytes())
+
+    assert [place.name for place in founded.places] == ["north", "south", "east", "west", "node-5"]
+    for place in founded.places:
+        member = genesis.member(place.name)
+        assert member is not None
+        home = Home(place.home)
+        assert home.genesis_file.read_bytes() == (founded.folder / "genesis.json").read_bytes()
+        assert load_key_file(home.key_file).public["node"] == member.node_key
+        assert load_config(home, {}).listen == member.addresses == (place.p2p,)
+        cold = load_key_file(founded.folder / "cold" / f"{place.name}-organisation.key")
+        assert cold.public["organisation"] == member.organisation_key
+    assert len({member.organisation_key for member in genesis.body.members}) == 5
+
+
+def test_no_two_nodes_share_a_port(founded: Cluster) -> None:
+    ports = [place.http.rpartition(":")[2] for place in founded.places]
+    ports += [place.p2p.rpartition("/")[2] for place in founded.places]
+
+    assert len(set(ports)) == 10
+
+
+def test_the_network_is_found_again_as_it_was_founded(founded: Cluster) -> None:
+    assert load_cluster(founded.folder) == founded
+
+
+def test_a_folder_with_something_else_in_it_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("all of it")
+
+    error = refused("up", "--dir", str(tmp_path))
+
+    assert error["code"] == "testnet.exists"
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_a_taken_base_port_is_named_before_anything_is_made(tmp_path: Path) -> None:
+    port = base_port()
+    with socket.create_server(("127.0.0.1", port + 3)):
+        error = refused("up", "--dir", str(tmp_path / "net"), "--base-port", str(port))
+
+    assert error["code"] == "port.taken"
+    assert str(port + 3) in error["message"]
+    assert not (tmp_path / "net").exists()
+
+
+@pytest.mark.parametrize("verb", ["down", "status", "clean"])
+def test_what_is_asked_of_a_network_that_is_not_there_is_refused(tmp_path: Path, verb: str) -> None:
+    assert refused(verb, "--dir", str(tmp_path))["code"] == "testnet.failed"
+
+
+@pytest.mark.parametrize("verb", ["kill", "pause", "resume"])
+def test_a_node_that_does_not_run_or_does_not_exist_is_named(founded: Cluster, verb: str) -> None:
+    folder = str(founded.folder)
+
+    assert refused(verb, "west", "--dir", folder)["message"] == "west does not run"
+    assert "no node rome" in refused(verb, "rome", "--dir", folder)["message"]
+
+
+def test_the_status_of_stopped_nodes_says_so_and_so_do_their_logs(founded: Cluster) -> None:
+    folder = str(founded.folder)
+
+    nodes = json.loads(run("status", "--dir", folder, "--json").stdout)["nodes"]
+    logs = json.loads(run("logs", "west", "--dir", folder, "--json").stdout)
+
+    assert {(node["running"], node["ready"], node["height"], node["pid"]) for node in nodes} == {
+        (False, False, None, None)
+    }
+    assert logs["lines"] == ["(it printed nothing)"]
+
+
+@pytest.mark.parametrize("option", [("--nodes", "3"), ("--nodes", "17"), ("--engine", "raft"), ("--base-port", "80")])
+def test_what_no_network_can_be_is_a_usage_error(tmp_path: Path, option: tuple[str, str]) -> None:
+    assert refused("up", "--dir", str(tmp_path / "net"), *option, exit_code=2)["code"] == "usage"
+    assert not (tmp_path / "net").exists()
