@@ -195,6 +195,13 @@ class Bench:
         signature = self.sign(signer, SignedChange(change, NO_SIGNATURE).preimage(CHAIN_ID))
         return ViewChange(SignedChange(change, signature), () if prepared is None else leaves(b"a"))
 
+    def changes(self, view: int, signers: Sequence[int], what: Prepared | None = None) -> list[ViewChange]:
+        """Changes of some members, the first of whom has prepared something."""
+        return [self.change(signer, view, None, None if index else what) for index, signer in enumerate(signers)]
+
+    def prepared(self, header: Header, view: int = 0) -> Prepared:
+        return Prepared(self.certificate(VoteType.PREPARE, header, view), header)
+
     def new_view(self, signer: int, view: int, changes: Sequence[ViewChange]) -> NewView:
         signed = tuple(change.signed for change in changes)
         unsigned = NewView(0, signer, view, signed, NO_SIGNATURE)
@@ -235,6 +242,25 @@ class Bench:
             effects += self.receive(other, self.vote(other, VoteType.COMMIT, header, view))
         return effects
 
+    def restart(self) -> None:
+        """Crash and come back with everything that was persisted, and be answered."""
+        log = self.log()
+        self.effects.clear()
+        self.boot(Recovered(self.genesis, None, RESULT, log))
+        self.answer()
+
+    def hear_all(self) -> None:
+        """Let every other replica show that it lives."""
+        for other in self.others():
+            self.receive(other, self.status(other, ask=Ask.NOBODY))
+
+    def impatient(self) -> list[Effect]:
+        """Let the replica lose patience while the others are heard and do nothing."""
+        self.work()
+        self.wait(500)
+        self.hear_all()
+        return self.wait(500)
+
     def draft(self, header: Header, body: bytes = b"a") -> list[Effect]:
         """As the host: hand in the draft that was asked for."""
         return self.step(Drafted(header.first_view, header, leaves(body), b""))
@@ -264,3 +290,7 @@ def said(effects: Sequence[Effect], kind: type[MessageT]) -> list[MessageT]:
 
 def votes_of(effects: Sequence[Effect], kind: VoteType) -> list[Vote]:
     return [vote for vote in said(effects, Vote) if vote.kind is kind]
+
+
+def views_asked_for(effects: Sequence[Effect]) -> list[int]:
+    return [message.signed.change.view for message in said(effects, ViewChange)]

@@ -1,20 +1,18 @@
 from msgspec.structs import replace
 
 from consensus.engine import (
-    Accuse,
     Broadcast,
+    CatchUp,
     Check,
     Checked,
     Deliver,
     Draft,
     Execute,
     Executed,
-    Fault,
-    Halt,
     Persist,
     Truncate,
 )
-from consensus.pbft.messages import Proposal, ViewChange, Vote
+from consensus.pbft.messages import Proposal, Vote
 from consensus.pbft.records import RECORD, PreparedRecord, VoteRecord
 from storage.schema.block import VoteType, verify_certificate
 from tests.consensus.replica_bench import RESULT, Bench, of_kind, said, votes_of
@@ -172,131 +170,6 @@ def test_votes_far_ahead_are_not_kept_but_asked_about_once() -> None:
     assert bench.state.ballots.ballot(2, VoteType.COMMIT) is None
 
 
-def test_a_forged_vote_does_not_count_and_names_its_sender() -> None:
-    bench = Bench()
-    header = bench.header()
-    bench.propose_to_it(header)
-    bench.step(Executed(header.digest(), RESULT))
-
-    forged = bench.receive(2, replace(bench.vote(2, VoteType.PREPARE, header), signature=bytes(64)))
-    honest = bench.receive(3, bench.vote(3, VoteType.PREPARE, header))
-
-    assert of_kind(forged, Fault) == [Fault("m2", "a vote with a bad signature")]
-    assert votes_of(forged, VoteType.COMMIT) == []
-    assert len(votes_of(honest, VoteType.COMMIT)) == 1
-
-
-def test_a_second_vote_never_replaces_the_first_and_is_shown() -> None:
-    bench = Bench()
-    first, second = bench.header(body=b"a"), bench.header(body=b"b")
-    votes = [bench.vote(2, VoteType.PREPARE, header) for header in (first, second)]
-
-    bench.receive(2, votes[0])
-    effects = bench.receive(2, votes[1])
-
-    (accusation,) = of_kind(effects, Accuse)
-    assert accusation.member == "m2"
-    assert bench.receive(2, votes[1]) == []
-    ballot = bench.state.ballots.ballot(2, VoteType.PREPARE)
-    assert ballot is not None
-    assert ballot.vote == votes[0]
-
-
-def test_a_contradiction_with_a_forged_vote_accuses_nobody() -> None:
-    bench = Bench()
-    good = bench.vote(2, VoteType.PREPARE, bench.header(body=b"b"))
-    forged = replace(bench.vote(2, VoteType.PREPARE, bench.header(body=b"a")), signature=bytes(64))
-
-    bench.receive(2, forged)
-    effects = bench.receive(2, good)
-
-    assert of_kind(effects, Accuse) == []
-    assert of_kind(effects, Fault) == [Fault("m2", "a vote with a bad signature")]
-    ballot = bench.state.ballots.ballot(2, VoteType.PREPARE)
-    assert ballot is not None
-    assert ballot.vote == good
-
-
-def test_a_primary_that_proposes_two_blocks_is_shown_and_loses_its_view() -> None:
-    bench = Bench()
-    bench.receive(0, bench.proposal(bench.header(body=b"a")))
-
-    effects = bench.receive(0, bench.proposal(bench.header(body=b"b"), body=b"b"))
-
-    assert len(of_kind(effects, Accuse)) == 1
-    assert [message.signed.change.view for message in said(effects, ViewChange)] == [1]
-
-
-def test_a_proposal_on_another_parent_is_reason_to_leave_the_view() -> None:
-    bench = Bench()
-    header = replace(bench.header(), parent=bytes(32))
-
-    effects = bench.receive(0, bench.proposal(header))
-
-    assert of_kind(effects, Check) == []
-    assert [fault.peer for fault in of_kind(effects, Fault)] == ["m0"]
-    assert len(said(effects, ViewChange)) == 1
-
-
-def test_a_refused_block_gets_no_vote_and_its_view_is_left() -> None:
-    bench = Bench()
-    header = bench.header()
-    bench.receive(0, bench.proposal(header))
-
-    effects = bench.step(Checked(header.digest(), "its clock is wrong"))
-
-    assert said(effects, Vote) == []
-    assert [message.signed.change.view for message in said(effects, ViewChange)] == [1]
-
-
-def test_a_proposal_from_who_is_not_primary_names_its_sender_and_changes_nothing() -> None:
-    bench = Bench()
-    header = bench.header()
-
-    effects = bench.receive(2, bench.proposal(header))
-
-    assert effects == [Fault("m2", "a PROPOSAL from a member that is not its primary")]
-
-
-def test_a_vote_of_another_member_or_of_the_wrong_kind_names_its_sender() -> None:
-    bench = Bench()
-    header = bench.header()
-    wrong = [
-        (2, bench.vote(3, VoteType.PREPARE, header)),
-        (2, bench.vote(2, VoteType.PROPOSAL, header)),
-        (0, bench.vote(0, VoteType.PREPARE, header)),
-        (2, replace(bench.vote(2, VoteType.COMMIT, header), result=bytes(32))),
-    ]
-
-    faults = [of_kind(bench.receive(sender, vote), Fault) for sender, vote in wrong]
-
-    assert [len(found) for found in faults] == [1, 1, 1, 1]
-
-
-def test_another_result_than_the_quorums_halts_and_delivers_nothing() -> None:
-    bench = Bench()
-    header = bench.header()
-    bench.propose_to_it(header)
-    bench.step(Executed(header.digest(), bytes([7]) * 32))
-
-    for other in bench.others():
-        bench.receive(other, bench.vote(other, VoteType.COMMIT, header))
-
-    assert len(of_kind(bench.effects, Halt)) == 1
-    assert of_kind(bench.effects, Deliver) == []
-    assert not bench.replica.may_vote
-
-
-def test_votes_of_another_epoch_are_left_alone() -> None:
-    bench = Bench()
-    header = bench.header()
-
-    effects = bench.receive(2, replace(bench.vote(2, VoteType.PREPARE, header), epoch=1))
-    effects += bench.receive(0, bench.proposal(replace(header, epoch=1)))
-
-    assert effects == []
-
-
 def test_the_primary_rotates_with_the_height_when_the_chain_says_so() -> None:
     bench = Bench(position=0, rotation_blocks=2)
 
@@ -313,3 +186,26 @@ def test_a_certificate_made_here_passes_the_ledgers_own_check() -> None:
     (deliver,) = of_kind(bench.commit_it(header), Deliver)
 
     verify_certificate(deliver.certificate, VoteType.COMMIT, bench.genesis.chain_id, bench.validators)
+
+
+def test_commits_that_come_first_wait_for_check_and_execution() -> None:
+    bench = Bench()
+    header = bench.header()
+    bench.receive(0, bench.proposal(header))
+    for other in bench.others():
+        bench.receive(other, bench.vote(other, VoteType.COMMIT, header))
+
+    checked = bench.step(Checked(header.digest(), None))
+    executed = bench.step(Executed(header.digest(), RESULT))
+
+    assert of_kind(bench.effects, CatchUp) == []
+    assert of_kind(checked, Deliver) == []
+    assert len(of_kind(executed, Deliver)) == 1
+
+
+def test_a_vote_heard_twice_changes_nothing() -> None:
+    bench = Bench()
+    vote = bench.vote(2, VoteType.PREPARE, bench.header())
+    bench.receive(2, vote)
+
+    assert bench.receive(2, vote) == []

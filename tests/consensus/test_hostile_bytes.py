@@ -1,0 +1,111 @@
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+from consensus.engine import Fault, Received
+from consensus.pbft.messages import MESSAGE, MESSAGE_BYTES_MAX, Answer, Hello, Message, Prepared
+from storage.schema.block import VoteType
+from storage.schema.codec import DecodeError, encode
+from tests.consensus.replica_bench import START, Bench, of_kind
+
+
+def examples(bench: Bench) -> list[Message]:
+    """One good message of each kind, each with all its parts."""
+    header = bench.header()
+    head = bench.certificate(VoteType.COMMIT, header, signers=(0, 2, 3))
+    second = bench.header(height=2, parent=header)
+    prepared = Prepared(bench.certificate(VoteType.PREPARE, second, signers=(0, 2, 3)), second)
+    change = bench.change(2, 4, head, prepared)
+    return [
+        bench.proposal(header, bodies=b"bodies"),
+        bench.vote(2, VoteType.PREPARE, header),
+        bench.vote(2, VoteType.COMMIT, header),
+        change,
+        bench.new_view(0, 4, [bench.change(0, 4), change, bench.change(3, 4)]),
+        bench.status(2, head=head),
+        Hello(0, START),
+        Answer(START, bench.vote(2, VoteType.COMMIT, header), change.signed),
+    ]
+
+
+def test_every_message_decodes_to_itself_and_to_nothing_else() -> None:
+    for message in examples(Bench()):
+        data = encode(message)
+
+        assert MESSAGE.decode(data) == message
+        for damaged in (data + b"\x00", data[:-1], b"\xdc\x00" + bytes([data[0] & 15]) + data[1:]):
+            assert is_refused(damaged)
+
+
+def is_refused(data: bytes) -> bool:
+    try:
+        MESSAGE.decode(data)
+    except DecodeError:
+        return True
+    return False
+
+
+@given(st.binary(max_size=300))
+def test_arbitrary_bytes_name_their_sender_and_change_nothing(data: bytes) -> None:
+    bench = Bench()
+
+    effects = bench.step(Received("m2", data))
+
+    assert [type(effect) for effect in effects] == [Fault]
+
+
+@given(st.integers(0, 7), st.integers(0, 2**32), st.integers(1, 255), st.sampled_from([0, 2, 3]))
+def test_a_message_with_one_changed_byte_never_breaks_the_replica(
+    which: int, place: int, change: int, sender: int
+) -> None:
+    bench = Bench()
+    data = bytearray(encode(examples(bench)[which]))
+    data[place % len(data)] ^= change
+
+    bench.step(Received(bench.names[sender], bytes(data)))
+    bench.work()
+    bench.wait(3_000)
+
+    assert bench.state.height <= 2
+    assert not bench.state.halted
+
+
+@given(st.lists(st.tuples(st.integers(0, 7), st.sampled_from([0, 2, 3])), max_size=12))
+def test_good_messages_in_any_order_from_anyone_never_break_the_replica(order: list[tuple[int, int]]) -> None:
+    bench = Bench()
+    messages = examples(bench)
+
+    for which, sender in order:
+        bench.receive(sender, messages[which])
+    bench.wait(3_000)
+
+    assert not bench.state.halted
+    assert len(bench.state.proposals) <= 2 * bench.count
+    assert len(bench.state.changes) <= bench.count
+
+
+def test_what_a_peer_can_make_a_replica_hold_is_bounded() -> None:
+    bench = Bench()
+
+    for view in range(300):
+        for height in (1, 2, 3, 500):
+            header = replace(bench.header(view=view), height=height)
+            primary = bench.validators.primary(view, height, 0)
+            if primary != 1:
+                bench.receive(primary, bench.proposal(header, view))
+            for kind in (VoteType.PREPARE, VoteType.COMMIT):
+                bench.receive(2, bench.vote(2, kind, header, view))
+
+    state = bench.state
+    assert len(state.proposals) <= 2 * bench.count
+    held = [ballots for pair in state.ballots._held for ballots in pair]
+    assert max(map(len, held)) <= bench.count
+    assert len(state.slot.blocks) <= 2
+
+
+def test_a_message_over_the_limit_is_refused_before_it_is_read() -> None:
+    bench = Bench()
+
+    effects = bench.step(Received("m2", bytes(MESSAGE_BYTES_MAX + 1)))
+
+    assert of_kind(effects, Fault) == [Fault("m2", "a message that does not decode: bytes.too_large")]
