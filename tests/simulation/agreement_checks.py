@@ -33,12 +33,18 @@ class Checks:
         self._votes: dict[tuple[str, int, int, bool], tuple[bytes, bytes]] = {}
         self._promised_view: dict[str, int] = dict.fromkeys(names, 0)
         self._entered: dict[str, int] = dict.fromkeys(names, 0)
-        self._sent: Counter[tuple[str, int]] = Counter()
+        self.halts: dict[str, list[Effect]] = {name: [] for name in names}
+        self.sent: Counter[tuple[str, int]] = Counter()
         self._height: dict[str, int] = dict.fromkeys(names, 0)
+
+    def excuse(self, name: str) -> None:
+        """Expect nothing more of a replica whose disk was tampered with."""
+        self._honest -= {name}
 
     def on_step(self, host: Host, effects: tuple[Effect, ...]) -> None:
         """No honest replica is blamed or halted; what is held of others stays bounded."""
         if host.name not in self._honest:
+            self.halts[host.name] += [effect for effect in effects if isinstance(effect, Halt)]
             return
         for effect in effects:
             match effect:
@@ -71,8 +77,8 @@ class Checks:
         if host.name not in self._honest:
             return
         second = (host.name, self._world.now_us // SECOND)
-        self._sent[second] += 1
-        self._demand(self._sent[second] <= SENDS_PER_SECOND_MAX, f"{host.name} sends without end")
+        self.sent[second] += 1
+        self._demand(self.sent[second] <= SENDS_PER_SECOND_MAX, f"{host.name} sends without end")
         message = MESSAGE.decode(data)
         match message:
             case Vote():

@@ -156,7 +156,7 @@ class Cluster:
         """Clients send transactions to every node, and again what is not committed yet; at times they rest."""
         world = self.world
         world.after(world.between(5, 2 * self.plan.submit_ms) * MS, self._submit)
-        if self.world.now_us < self.plan.faults_us and self.faults.idle:
+        if self.faults.idle:
             return
         self._submitted += 1
         waiting = max(self._submitted - 3, 0)
