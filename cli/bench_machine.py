@@ -46,7 +46,7 @@ def filesystem_of(folder: Path) -> str:
     best, kind = "", "unknown"
     for line in Path("/proc/mounts").read_text().splitlines():
         _, mount, mounted_kind, *_ = line.split(" ")
-        is_under = str(folder.resolve()).startswith(mount.rstrip("/") + "/") or mount == "/"
+        is_under = f"{folder.resolve()}/".startswith(mount.rstrip("/") + "/")
         if is_under and len(mount) >= len(best):
             best, kind = mount, mounted_kind
     return kind

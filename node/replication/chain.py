@@ -96,6 +96,7 @@ class Chain:
             result=execution.result,
             outcomes=execution.outcomes,
         )
+        syncs_before = self.ledger.synced_batch_count
         self.ledger.commit(
             Commit(
                 block=block,
@@ -106,6 +107,7 @@ class Chain:
                 trail=execution.trail,
             )
         )
+        self._metrics.synced_batches.inc(self.ledger.synced_batch_count - syncs_before)
         self._metrics.committed(len(transactions), execution.refused_count)
         committed = Committed(header, certificate, tuple(transactions), execution.outcomes)
         for listener in self._listeners:

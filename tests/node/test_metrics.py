@@ -20,7 +20,7 @@ def test_a_committed_block_counts_its_transactions_and_its_refusals_apart() -> N
     lines = metrics.render().decode().splitlines()
     for line in (
         "caretrace_blocks_committed_total 2.0",
-        "caretrace_synced_batches_total 2.0",
+        "caretrace_synced_batches_total 0.0",
         "caretrace_transactions_committed_total 5.0",
         "caretrace_transactions_refused_total 2.0",
     ):
