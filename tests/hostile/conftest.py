@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.hostile_network import HOSTILE, network_with_guests
+from tests.support.hostile_network import HONEST, HOSTILE, network_with_guests
 from tests.support.hostile_validator import HostileValidator, hostile_validator
 
 
@@ -14,5 +14,5 @@ def bad(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HostileValidator]:
     # A short name: the path of a Unix socket has 107 bytes.
     with network_with_guests(tmp_path_factory.mktemp("h") / "net") as network:
         network.kill(HOSTILE)
-        with hostile_validator(network) as validator:
+        with hostile_validator(network, *HONEST) as validator:
             yield validator

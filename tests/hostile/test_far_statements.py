@@ -6,18 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from consensus.pbft.messages import (
-    NO_SIGNATURE,
-    Answer,
-    Ask,
-    Change,
-    Hello,
-    Message,
-    SignedChange,
-    Status,
-    ViewChange,
-    Vote,
-)
+from consensus.pbft.messages import Answer, Hello, Message, Vote
 from node.network.limits import MIB
 from storage.schema.block import VoteType, vote_preimage
 from storage.schema.codec import encode
@@ -60,22 +49,6 @@ def commit(bad: HostileValidator, view: int, height: int) -> Vote:
     return signed(bad, Vote(VoteType.COMMIT, 0, view, height, b"\x01" * 32, b"\x02" * 32, bad.position, bytes(64)))
 
 
-def change(bad: HostileValidator, view: int) -> ViewChange:
-    """A well signed wish for a view."""
-    head = bad.chain.head
-    wish = Change(0, bad.position, view, head.header.height, head.certificate, None)
-    preimage = SignedChange(wish, NO_SIGNATURE).preimage(bad.genesis.chain_id)
-    return ViewChange(SignedChange(wish, sign(bad.member.node_seed, preimage)), ())
-
-
-def status(bad: HostileValidator, view: int) -> Status:
-    """A well signed claim to be in a view."""
-    head = bad.chain.head
-    place = (0, bad.position, view, True, head.header.height, head.certificate, bytes(32), Ask.EVERYBODY)
-    preimage = Status(*place, NO_SIGNATURE).preimage(bad.genesis.chain_id)
-    return Status(*place, sign(bad.member.node_seed, preimage))
-
-
 STATEMENTS: dict[str, Callable[[HostileValidator, int], Sequence[Message]]] = {
     "votes of other epochs": lambda bad, _: votes(bad, epoch=1) + votes(bad, epoch=FAR),
     "a vote of another chain": lambda bad, _: [signed(bad, vote, bytes(32)) for vote in votes(bad)],
@@ -86,12 +59,12 @@ STATEMENTS: dict[str, Callable[[HostileValidator, int], Sequence[Message]]] = {
     "a proposal of a view that is far away": lambda bad, height: [
         bad.proposal(bad.block(harmless(bad.network), view=view)) for view in FROM_FAR if is_ours(bad, view, height)
     ],
-    "a view change into a view that is far away": lambda bad, _: [change(bad, FAR)],
-    "a status in a view that is far away": lambda bad, _: [status(bad, FAR)],
+    "a view change into a view that is far away": lambda bad, _: [bad.change(FAR)],
+    "a status in a view that is far away": lambda bad, _: [bad.status(FAR)],
     "greetings and answers that nobody waits for": lambda bad, height: [
         Hello(0, bytes(16)),
         Hello(FAR, bytes(16)),
-        Answer(bytes(16), commit(bad, FAR, height), change(bad, FAR).signed),
+        Answer(bytes(16), commit(bad, FAR, height), bad.change(FAR).signed),
     ],
 }
 

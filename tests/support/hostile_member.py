@@ -129,6 +129,12 @@ class HostileMember:
             return str(error)
         raise AssertionError(f"{peer} answered {len(answer)} bytes")
 
+    def reaches(self, peer: str, topic: str) -> bool:
+        """Whether a peer takes this member's gossip on a topic directly."""
+        gossip, link = self.network._gossip, self.network._links[peer]
+        assert gossip is not None, "gossip runs while the network does"
+        return link.peer_id in gossip.mesh_router.mesh.get(topic, ())
+
     def publish(self, topic: str, data: bytes) -> None:
         """Gossip something."""
         trio.from_thread.run(self.network.publish, topic, data, trio_token=self._token)
@@ -162,13 +168,3 @@ def running(member: HostileMember) -> Iterator[HostileMember]:
         finally:
             member.stop()
             ended.result()
-
-
-@contextmanager
-def dialled(
-    genesis: Genesis, name: str, node_seed: bytes, peers: Sequence[str], listen: str = ""
-) -> Iterator[HostileMember]:
-    """Be a member, connected to these peers."""
-    with running(HostileMember(genesis, name, node_seed, peers, listen)) as member:
-        until(lambda: member.is_connected(*peers))
-        yield member

@@ -13,7 +13,7 @@ from node.keys.keyfile import load_key_file
 from storage.schema.genesis import Parameters
 from storage.schema.signatures import public_key_of
 from tests.support.chain import SEALING_KEY, seed_of
-from tests.support.hostile_member import HostileMember, dialled
+from tests.support.hostile_member import HostileMember, running
 from tests.support.running_network import RunningNetwork, base_port, running_network, until
 
 NAMES = ("north", "south", "east", "west")
@@ -68,7 +68,8 @@ def network_with_guests(folder: Path) -> Iterator[RunningNetwork]:
 @contextmanager
 def guest(network: RunningNetwork, name: str, *peers: str) -> Iterator[HostileMember]:
     """Be a guest, connected to these nodes, or to all honest ones."""
-    with dialled(network.genesis, name, seed_of(f"{name}/node"), peers or HONEST) as member:
+    with running(HostileMember(network.genesis, name, seed_of(f"{name}/node"), peers or HONEST)) as member:
+        until(lambda: member.is_connected(*peers or HONEST))
         yield member
 
 

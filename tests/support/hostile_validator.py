@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from consensus.pbft.messages import Proposal, Vote
+from consensus.pbft.messages import NO_SIGNATURE, Ask, Change, Proposal, SignedChange, Status, ViewChange, Vote
 from node.contracts.governance import genesis_state
 from node.keys.keyfile import load_key_file
 from node.metrics import Metrics
@@ -19,6 +19,7 @@ from storage.ledger import Ledger
 from storage.schema.block import (
     BLOCK_VERSION,
     ZERO_DIGEST,
+    Certificate,
     Header,
     VoteType,
     decode_certified_block,
@@ -30,7 +31,7 @@ from storage.schema.codec import encode
 from storage.schema.receipt import Proven
 from storage.schema.signatures import sign
 from storage.schema.transaction import decode_transaction, envelope_leaf
-from tests.support.hostile_member import HostileMember, dialled
+from tests.support.hostile_member import HostileMember, running
 from tests.support.hostile_network import HONEST, HOSTILE
 from tests.support.raw_calls import caller, committed, id_of, refusal_of
 from tests.support.running_network import RunningNetwork, until
@@ -103,6 +104,21 @@ class HostileValidator:
         signature = sign(self.member.node_seed, preimage)
         return Vote(kind, 0, made.view, height, made.digest, result, self.position, signature)
 
+    def change(self, view: int) -> ViewChange:
+        """A well signed wish for a view."""
+        head = self.chain.head
+        wish = Change(0, self.position, view, head.header.height, head.certificate, None)
+        preimage = SignedChange(wish, NO_SIGNATURE).preimage(self.genesis.chain_id)
+        return ViewChange(SignedChange(wish, sign(self.member.node_seed, preimage)), ())
+
+    def status(self, view: int, certificate: Certificate | None = None) -> Status:
+        """A well signed claim to be in a view, on the head or on what a certificate names; all are to answer."""
+        shown = certificate or self.chain.head.certificate
+        height = 0 if shown is None else shown.height
+        place = (0, self.position, view, True, height, shown, ZERO_DIGEST, Ask.EVERYBODY)
+        preimage = Status(*place, NO_SIGNATURE).preimage(self.genesis.chain_id)
+        return Status(*place, sign(self.member.node_seed, preimage))
+
     def result_of(self, made: Made) -> bytes:
         """The digest of what executing a block on the head gives."""
         return self.chain.execute(made.header, list(map(decode_transaction, made.envelopes))).result.digest()
@@ -151,14 +167,15 @@ def ordered(network: RunningNetwork, node: str, envelope: bytes) -> Proven:
 
 
 @contextmanager
-def hostile_validator(network: RunningNetwork) -> Iterator[HostileValidator]:
-    """Take the place of a node that has stopped, with its key and its ledger."""
+def hostile_validator(network: RunningNetwork, *peers: str) -> Iterator[HostileValidator]:
+    """Take the place of a node that has stopped, with its key and its ledger, once connected to these peers."""
     genesis, place = network.genesis, network.place(HOSTILE)
     assert place.pid is None, "there is one of it"
     seed = load_key_file(place.home / "keys" / "node.key").open_secrets(None)["node"]
     ledger = Ledger.open(place.home / "data" / LEDGER_FOLDER, genesis, genesis_state(genesis))
     try:
-        with dialled(genesis, HOSTILE, seed, HONEST, place.p2p) as member:
+        with running(HostileMember(genesis, HOSTILE, seed, HONEST, place.p2p)) as member:
+            until(lambda: member.is_connected(*peers))
             yield HostileValidator(network, member, ledger)
     finally:
         ledger.close()
