@@ -1,6 +1,7 @@
 """Nodes are killed, frozen and stopped while transactions flow: what was acknowledged stands on all of them."""
 
 import signal
+import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +12,7 @@ from cli.bench_people import Person
 from cli.client import Json
 from cli.story_flow import Flow
 from tests.support.raw_calls import caller
-from tests.support.running_network import RunningNetwork, installed_program, until
+from tests.support.running_network import RunningNetwork, until
 
 pytestmark = pytest.mark.cluster
 
@@ -138,5 +139,17 @@ def test_hangup_reads_the_log_level_again_and_stops_nothing(own_network: Running
     assert network.is_ready("west")
 
 
-def test_the_program_that_was_tried_is_the_installed_one() -> None:
-    assert installed_program().is_file()
+def test_a_network_that_cannot_start_whole_is_stopped_again_and_starts_when_it_can(own_network: RunningNetwork) -> None:
+    network = own_network
+    network.ask("testnet", "down")
+    address = network.place("west").p2p.split("/")
+    with socket.create_server((address[2], int(address[4]))):
+        error = network.refusal("testnet", "up", exit_code=1)
+        nodes = network.ask("testnet", "status")["nodes"]
+
+    assert error["code"] == "testnet.failed"
+    assert "west has ended" in error["message"]
+    assert "another process uses this port" in error["message"]
+    assert [node["running"] for node in nodes] == [False] * 4
+    network.ask("testnet", "up")
+    until(network.is_level)

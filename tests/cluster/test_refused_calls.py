@@ -24,6 +24,7 @@ from tests.support.running_network import RunningNetwork, until
 
 pytestmark = pytest.mark.cluster
 
+RECORD_BYTES_MAX = 64 << 20
 NOBODYS_ID = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
 GRANT = ("consent", "grant", "--patient", "pia", "--to", "ben", "--node", "north")
 
@@ -161,6 +162,20 @@ def test_a_record_is_registered_by_the_service_key_of_its_custodian_alone(
     record = RegisterRecord(people["pia"].key, "laboratory", (), 2020, bytes(32), b"pointer")
 
     assert outcome_of(network, "west", people["pia"].call("record.register", record)) == "signers.not_service_key"
+
+
+def test_a_record_over_the_limit_is_refused_by_every_node_before_it_is_sent(network: RunningNetwork) -> None:
+    path, height = network.folder / "large.bin", network.status("north")["height"]
+    with path.open("wb") as file:
+        file.truncate(RECORD_BYTES_MAX + 1)
+
+    add = ("record", "add", str(path), "--patient", "pia", "--category", "imaging")
+    errors = [network.refusal(*add, "--node", name, exit_code=1) for name in ("north", "east")]
+
+    path.unlink()
+    assert [error["code"] for error in errors] == ["http.body_too_large"] * 2
+    assert str(RECORD_BYTES_MAX) in errors[0]["message"]
+    assert network.status("north")["height"] == height
 
 
 def test_all_nodes_agree_on_every_refusal(network: RunningNetwork) -> None:
