@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import vector_agreement
 import vector_blocks
 import vector_genesis
 import vector_identifiers
@@ -37,6 +38,7 @@ def files() -> dict[str, bytes]:
         "state.json": rendered(vector_trees.states()),
         "transactions.json": rendered(vector_transactions.transactions()),
         "block.json": rendered(vector_blocks.block()),
+        "agreement.json": rendered(vector_agreement.agreement()),
         "malformed.json": rendered(vector_malformed.malformed()),
         "genesis.json": vector_genesis.genesis_file(),
         "founding.json": rendered(vector_genesis.founding()),
