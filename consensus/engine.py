@@ -17,8 +17,7 @@ out **in order**. Its duties:
    skips a height that it has committed by catching up.
 6. ``CatchUp`` says that peers have certified blocks above ours; it comes again while that lasts. The host fetches,
    verifies, executes and commits them by itself, then tells the engine with ``Advanced``.
-7. ``Halt`` means that this replica votes no more: the host serves and follows as an observer. It persists nothing
-   after that, but goes on to deliver what the others decide.
+7. After ``Halt`` this replica votes and persists no more, but goes on to deliver: the host follows as an observer.
 
 An engine serves one epoch: when the validator set changes, the host makes another.
 """
@@ -100,9 +99,8 @@ Event = Received | TimerFired | WorkWaiting | Drafted | Checked | Executed | Adv
 class Persist:
     """Append records to the vote log and sync. With ``bodies_of``, also the bodies of the block of that digest.
 
-    Tokens ascend. The bodies are written before the records, the records in order: a crash may cut off what stands
-    behind, never what stands before. Bodies kept so must serve a later ``Check`` of the block, after a restart too,
-    until a block of its height is committed.
+    Tokens ascend. A crash may cut off records at the end, and bodies only with all of them. Bodies kept so must serve
+    a later ``Check`` of the block, after a restart too, until a block of its height is committed.
     """
 
     token: int

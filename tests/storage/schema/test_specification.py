@@ -17,7 +17,7 @@ from storage.schema.validators import VALIDATORS_MAX, faults_tolerated, quorum
 from tests.support.source_tree import PACKAGES, ROOT, python_files, syntax_of
 from tests.support.vectors import FOLDER
 
-PAGES = ("encoding", "transaction", "block", "state", "genesis", "receipt")
+PAGES = ("encoding", "transaction", "block", "state", "pbft", "genesis", "receipt")
 DECIMALS_OF_L = "27742317777372353535851937790883648493"
 TAG = re.compile(r"CARETRACE/[a-z-]+/\d+")
 
