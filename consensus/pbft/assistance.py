@@ -55,5 +55,5 @@ def help_along(state: State, position: int, view: int, entered: bool, proposal: 
     elif state.new_view is not None:
         state.send(position, state.new_view, after)
     else:
-        # The certificate of our head is of this view, which lets others in.
+        # Where a certificate of this view has opened it for us, it opens it for others too.
         state.send(position, status(state, Ask.NOBODY))
