@@ -10,15 +10,24 @@ from typing import Annotated
 
 import msgspec
 
-from storage.schema.block import ZERO_DIGEST, Certificate, Header, VoteType, vote_preimage
+from storage.schema.block import (
+    BLOCK_BYTES_MAX,
+    BLOCK_TX_MAX,
+    ZERO_DIGEST,
+    Certificate,
+    Header,
+    VoteType,
+    vote_preimage,
+)
 from storage.schema.codec import Bytes16, Bytes32, Bytes64, Form, Uint, Value, encode
 from storage.schema.validators import VALIDATORS_MAX
 
+# The largest are a PROPOSAL with the bodies of a full block, and a NEW-VIEW of 128 validators: a good 1 MiB each.
 MESSAGE_BYTES_MAX = 2 << 20
-BODIES_BYTES_MAX = 1 << 20
-LEAVES_MAX = 10_000
+# Each envelope stands behind its length, of at most 5 bytes; all of them behind their number.
+BODIES_BYTES_MAX = BLOCK_BYTES_MAX + 5 * BLOCK_TX_MAX + 5
 
-Leaves = Annotated[tuple[Bytes32, ...], msgspec.Meta(max_length=LEAVES_MAX)]
+Leaves = Annotated[tuple[Bytes32, ...], msgspec.Meta(max_length=BLOCK_TX_MAX)]
 
 
 class Proposal(Value, frozen=True, tag=1):

@@ -5,7 +5,7 @@ not matter in which order messages, checks and executions come in.
 """
 
 from consensus.engine import Check, Deliver, Draft, Drafted, Execute
-from consensus.pbft.messages import Prepared, Proposal
+from consensus.pbft.messages import BODIES_BYTES_MAX, Prepared, Proposal
 from consensus.pbft.records import VoteRecord
 from consensus.pbft.slot import Block, Judgement
 from consensus.pbft.state import Head, State
@@ -122,6 +122,7 @@ def on_drafted(state: State, drafted: Drafted) -> None:
     assert header.first_view == state.view, "a draft is first proposed in the view that asked for it"
     objection = header_objection(state, header, len(drafted.leaves))
     assert objection is None, objection
+    assert len(drafted.bodies) <= BODIES_BYTES_MAX, "what no backup would read is not proposed"
     take_up(state, Block(header, header.digest(), drafted.leaves, drafted.bodies, checked=True))
 
 

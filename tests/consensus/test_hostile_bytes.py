@@ -4,8 +4,10 @@ from msgspec.structs import replace
 
 from consensus.engine import Fault, Received
 from consensus.pbft.messages import MESSAGE, MESSAGE_BYTES_MAX, Answer, Hello, Message, Prepared
-from storage.schema.block import VoteType
+from consensus.pbft.records import RECORD, ViewRecord
+from storage.schema.block import BLOCK_BYTES_MAX, BLOCK_TX_MAX, VoteType
 from storage.schema.codec import DecodeError, encode
+from storage.schema.validators import VALIDATORS_MAX
 from tests.consensus.replica_bench import START, Bench, of_kind
 
 
@@ -109,3 +111,26 @@ def test_a_message_over_the_limit_is_refused_before_it_is_read() -> None:
     effects = bench.step(Received("m2", bytes(MESSAGE_BYTES_MAX + 1)))
 
     assert of_kind(effects, Fault) == [Fault("m2", "a message that does not decode: bytes.too_large")]
+
+
+def test_the_largest_block_that_a_network_can_allow_fits_into_a_proposal() -> None:
+    bench = Bench()
+    body_bytes = BLOCK_BYTES_MAX // BLOCK_TX_MAX
+    rest_bytes = BLOCK_BYTES_MAX - body_bytes * (BLOCK_TX_MAX - 1)
+    bodies = encode((*[bytes(body_bytes)] * (BLOCK_TX_MAX - 1), bytes(rest_bytes)))
+    proposal = replace(bench.proposal(bench.header(), bodies=bodies), leaves=(bytes(32),) * BLOCK_TX_MAX)
+
+    assert MESSAGE.decode(encode(proposal)) == proposal
+
+
+def test_the_largest_new_view_fits_into_a_message() -> None:
+    bench = Bench(count=VALIDATORS_MAX)
+    first = bench.header()
+    head = bench.certificate(VoteType.COMMIT, first)
+    second = replace(bench.header(height=2, parent=first), proposer="m" * 32, time_ms=2**63 - 1)
+    prepared = Prepared(bench.certificate(VoteType.PREPARE, second), second)
+    changes = [bench.change(signer, 2**40, head, prepared) for signer in range(VALIDATORS_MAX)]
+    record = ViewRecord(2**40, True, 1, second.digest(), bench.new_view(0, 2**40, changes))
+
+    assert len(encode(record)) <= MESSAGE_BYTES_MAX
+    assert RECORD.decode(encode(record)) == record
