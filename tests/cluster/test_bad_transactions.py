@@ -175,17 +175,6 @@ def test_a_replay_is_refused_at_once_and_after_a_second_on_every_node_and_counts
     ] * 4
 
 
-def test_a_replay_is_refused_after_a_restart_of_the_node(network: RunningNetwork, pia: Caller) -> None:
-    envelope = pia.call("consent.grant", GRANT)
-    assert refusal_of(network, "north", envelope) == ""
-    committed(network, "south", id_of(envelope))
-
-    network.kill("south")
-    network.start("south")
-
-    assert refusal_of(network, "south", envelope) == "tx.replayed"
-
-
 @pytest.mark.parametrize("name", ["north", "south", "east", "west"])
 def test_a_body_over_the_limit_is_refused_by_every_node_declared_or_not(network: RunningNetwork, name: str) -> None:
     head = b"POST /v1/transactions HTTP/1.1\r\nhost: node\r\ncontent-type: application/msgpack\r\n"

@@ -99,14 +99,8 @@ def follows(network: RunningNetwork) -> Any:
     return status["why_not"]
 
 
-@pytest.mark.parametrize("loss", ["lost", "damaged"])
-def test_a_node_without_its_vote_log_only_follows_and_says_so(
-    own_network: RunningNetwork, data: Path, loss: str
-) -> None:
-    if loss == "lost":
-        (data / "votes.log").unlink()
-    else:
-        flip(data / "votes.log", 20)
+def test_a_node_whose_vote_log_is_damaged_only_follows_and_says_so(own_network: RunningNetwork, data: Path) -> None:
+    flip(data / "votes.log", 20)
 
     with running(own_network):
         (reason,) = follows(own_network)

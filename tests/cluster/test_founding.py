@@ -3,6 +3,7 @@
 import signal
 import socket
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -239,5 +240,22 @@ def test_the_command_stop_ends_a_node_cleanly_and_says_when_none_runs(
 
     assert answer["pid"] == running["south"].pid
     assert running["south"].wait(10) == 0
+    assert not founded.place("south").socket.exists()
     assert again["code"] == "node.not_running"
     assert founded.refusal("status", *home, exit_code=3)["code"] == "node.not_reachable"
+
+
+@pytest.mark.parametrize(("name", "number"), [("west", signal.SIGTERM), ("east", signal.SIGINT)])
+def test_a_node_ends_soon_and_cleanly_on_either_signal(
+    founded: RunningNetwork, running: dict[str, "subprocess.Popen[str]"], name: str, number: signal.Signals
+) -> None:
+    height, begun = founded.status(name)["height"], time.monotonic()
+
+    running[name].send_signal(number)
+    _, words = running[name].communicate(timeout=30)
+
+    assert running[name].returncode == 0
+    assert time.monotonic() - begun < 5
+    assert words.splitlines()[-1].endswith(f"{name} has stopped at height {height}")
+    assert "Traceback" not in words
+    assert not founded.place(name).socket.exists()
