@@ -21,7 +21,7 @@ from storage.schema.calls import Grant, RequestAccess, Revoke
 from storage.schema.codec import encode, parse_typed_id
 from storage.schema.events import AccessPermitted, AccessServed
 from tests.support.hostile_member import HostileMember
-from tests.support.hostile_network import GUESTS, HONEST, guest
+from tests.support.hostile_network import GUESTS, HONEST, frozen, guest
 from tests.support.hostile_validator import HostileValidator, ordered
 from tests.support.raw_calls import caller, committed, id_of, provision, refusal_of
 from tests.support.running_network import until
@@ -114,13 +114,12 @@ def test_the_key_is_given_only_when_the_ledger_says_that_it_is_served(bad: Hosti
     network = bad.network
     assert isinstance(asked_for_content(bad.member, permit), Chunk)
 
-    # Without a third honest node nothing is committed, so nothing may be given.
-    network.ask("testnet", "pause", "east")
     with ThreadPoolExecutor(1) as threads:
-        waiting = threads.submit(asked_for_key, bad.member, permit)
-        until(lambda: network.status(CUSTODIAN)["mempool"])
-        given_before = waiting.done()
-        network.ask("testnet", "resume", "east")
+        # Without a third honest node nothing is committed, so nothing may be given.
+        with frozen(network, "east"):
+            waiting = threads.submit(asked_for_key, bad.member, permit)
+            until(lambda: network.status(CUSTODIAN)["mempool"])
+            given_before = waiting.done()
         key, again = waiting.result(), asked_for_key(bad.member, permit)
 
     assert not given_before
@@ -152,12 +151,11 @@ def test_a_key_that_was_given_is_not_given_again_after_the_revocation(bad: Hosti
 def test_a_key_is_not_given_when_the_revocation_overtakes_the_serving(bad: HostileValidator, permit: Permit) -> None:
     network, end = bad.network, revocation(bad, permit)
 
-    network.ask("testnet", "pause", "east")
-    assert refusal_of(network, CUSTODIAN, end) == ""
     with ThreadPoolExecutor(1) as threads:
-        waiting = threads.submit(asked_for_key, bad.member, permit)
-        until(lambda: network.status(CUSTODIAN)["mempool"] == 2)
-        network.ask("testnet", "resume", "east")
+        with frozen(network, "east"):
+            assert refusal_of(network, CUSTODIAN, end) == ""
+            waiting = threads.submit(asked_for_key, bad.member, permit)
+            until(lambda: network.status(CUSTODIAN)["mempool"] == 2)
         answer = waiting.result()
 
     assert committed(network, CUSTODIAN, id_of(end)).outcome.code == "ok"

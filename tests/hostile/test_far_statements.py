@@ -29,13 +29,8 @@ def votes(bad: HostileValidator, views: Sequence[int] = (), heights: Sequence[in
     return [
         signed(bad, msgspec.structs.replace(bad.vote(VoteType.PREPARE, made), view=view, height=height, **fields))
         for view, height in places
-        if not is_ours(bad, view, height)
+        if not bad.is_primary(view, height)
     ]
-
-
-def is_ours(bad: HostileValidator, view: int, height: int) -> bool:
-    """Whether the hostile member is primary there; a PREPARE of the primary is none."""
-    return bad.genesis.validators.primary(view, height, bad.genesis.parameters.rotation_blocks) == bad.position
 
 
 def signed(bad: HostileValidator, cast: Vote, chain_id: bytes | None = None) -> Vote:
@@ -57,7 +52,7 @@ STATEMENTS: dict[str, Callable[[HostileValidator, int], Sequence[Message]]] = {
     "votes of heights that are long past": lambda bad, _: votes(bad, heights=range(4)),
     "commits that are far away": lambda bad, height: [commit(bad, FAR, height), commit(bad, FAR, FAR)],
     "a proposal of a view that is far away": lambda bad, height: [
-        bad.proposal(bad.block(harmless(bad.network), view=view)) for view in FROM_FAR if is_ours(bad, view, height)
+        bad.proposal(bad.block(harmless(bad.network), view=view)) for view in FROM_FAR if bad.is_primary(view, height)
     ],
     "a view change into a view that is far away": lambda bad, _: [bad.change(FAR)],
     "a status in a view that is far away": lambda bad, _: [bad.status(FAR)],

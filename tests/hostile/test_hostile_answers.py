@@ -1,7 +1,7 @@
 """What a node asks for, and is lied to: it drops who lies, takes the truth from another, and the others go on."""
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
 from itertools import islice
@@ -19,31 +19,17 @@ from node.replication.wire import (
 from storage.schema.block import CertifiedBlock, decode_certified_block
 from storage.schema.codec import encode
 from tests.support.hostile_member import HostileMember
-from tests.support.hostile_network import GUESTS, HONEST, HOSTILE, dropped, guest, network_with_guests
-from tests.support.hostile_validator import HostileValidator, hostile_validator, order
+from tests.support.hostile_network import BLOCKS_MISSED, GUESTS, HONEST, dropped, frozen, guest
+from tests.support.hostile_validator import HostileValidator
 from tests.support.raw_calls import counted
 from tests.support.running_network import until
 
 pytestmark = pytest.mark.cluster
 
-BLOCKS_MISSED = 3
 # As many as west lets into the mesh of its gossip at once.
 GOSSIPERS = 4
 Blocks = list[CertifiedBlock]
 Lie = Callable[[Blocks], bytes]
-
-
-@pytest.fixture(scope="module")
-def lagging(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HostileValidator]:
-    """A network of its own, in which west has missed blocks and is not back yet."""
-    with network_with_guests(tmp_path_factory.mktemp("l") / "net") as network:
-        network.kill("west")
-        for _ in range(BLOCKS_MISSED):
-            order(network)
-        until(lambda: network.is_level("north", "east", HOSTILE))
-        network.kill(HOSTILE)
-        with hostile_validator(network, "north", "east") as validator:
-            yield validator
 
 
 def changed(block: CertifiedBlock, **fields: object) -> CertifiedBlock:
@@ -103,22 +89,19 @@ LIES: dict[str, tuple[Lie, str]] = {
 def test_who_lags_refuses_forged_blocks_and_takes_the_right_ones_from_another(lagging: HostileValidator) -> None:
     network, head = lagging.network, lagging.chain.head
     first = head.header.height - BLOCKS_MISSED + 1
-    # Whoever could tell the truth is frozen until all the liars have been asked.
-    for name in ("north", "east"):
-        network.ask("testnet", "pause", name)
-    with network.begin("testnet", "start", "west") as starting:
-        for start in range(0, len(LIES), GOSSIPERS):
-            ask_liars(lagging, first, dict(islice(LIES.items(), start, start + GOSSIPERS)), GUESTS[start:])
-        with guest(network, GUESTS[-1], "west") as dawdler:
+    with network.begin("testnet", "start", "west") as starting, ExitStack() as stack:
+        # Whoever could tell the truth is frozen until all the liars have been asked.
+        with frozen(network, "north", "east"):
+            for start in range(0, len(LIES), GOSSIPERS):
+                ask_liars(lagging, first, dict(islice(LIES.items(), start, start + GOSSIPERS)), GUESTS[start:])
+            dawdler = stack.enter_context(guest(network, GUESTS[-1], "west"))
             asked = threading.Event()
             dawdler.answers[BLOCKS_SERVICE] = partial(answer, asked, first, encoded(block_at(lagging, 1)))
             announce(lagging, dawdler)
             until(asked.is_set)
             height_before = network.status("west")["height"]
-            for name in ("north", "east"):
-                network.ask("testnet", "resume", name)
-            until(lambda: network.is_level(*HONEST))
-            _, words = starting.communicate()
+        until(lambda: network.is_level(*HONEST))
+        _, words = starting.communicate()
 
     assert starting.returncode == 0, words
     assert height_before == first - 1

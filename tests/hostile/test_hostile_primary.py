@@ -95,10 +95,11 @@ def refused(bad: HostileValidator, made: Made, reason: str, **other: bytes) -> N
 
     # What a node says it says in order: a PREPARE would have come before its VIEW-CHANGE.
     assert member.votes_for(made.digest) == []
+    # Who hears others ask for the next view before it has looked at the block itself only follows them.
     said = f"no vote for block {height} of {HOSTILE}: "
-    for name in HONEST:
-        (line,) = (line for line in honest.log(name).splitlines() if said in line)
-        assert reason in line
+    lines = [line for name in HONEST for line in honest.log(name).splitlines() if said in line]
+    assert lines
+    assert all(reason in line for line in lines)
     assert proven.header.height == height
     assert {honest.status(name)["view"] for name in HONEST} == {made.view + 1}
     until(lambda: honest.is_level(*HONEST))

@@ -12,8 +12,8 @@ from storage.schema.codec import encode
 from storage.schema.transaction import encode_envelope, signing_preimage
 from tests.support.chain import seed_of
 from tests.support.hostile_member import HostileMember, running
-from tests.support.hostile_network import GUESTS, HONEST, HOSTILE, guest
-from tests.support.hostile_validator import HostileValidator, order
+from tests.support.hostile_network import GUESTS, HONEST, guest
+from tests.support.hostile_validator import HostileValidator, order, reign_of
 from tests.support.raw_calls import caller, committed, id_of, provision, refusal_of
 from tests.support.running_network import RunningNetwork, until
 from tests.support.twin import second_signature
@@ -53,17 +53,6 @@ def test_connections_that_say_nothing_or_nonsense_keep_no_member_out(bad: Hostil
     order(bad.network)
 
 
-def honest_reign(bad: HostileValidator) -> tuple[int, str]:
-    """The view of all honest nodes, and its primary, once that is one of them."""
-    while True:
-        until(lambda: bad.network.is_level(*HONEST))
-        reigns = {(status["view"], status["primary"]) for status in map(bad.network.status, HONEST)}
-        view, primary = reigns.pop()
-        if not reigns and primary != HOSTILE:
-            return view, primary
-        order(bad.network)
-
-
 def test_an_envelope_to_the_primary_and_its_twin_to_the_backups_is_committed_once_in_the_first_view(
     bad: HostileValidator,
 ) -> None:
@@ -71,7 +60,7 @@ def test_an_envelope_to_the_primary_and_its_twin_to_the_backups_is_committed_onc
     body = pia.body("consent.grant", Grant(provision(), None))
     envelope = pia.signed(body)
     twin = encode_envelope(body, [second_signature(pia.seed, signing_preimage(body))])
-    view, primary = honest_reign(bad)
+    view, primary = reign_of(network, *HONEST)
     backups = [name for name in HONEST if name != primary]
 
     bad.member.tell(encode((twin,)), *backups, channel=CHANNEL)

@@ -1,6 +1,7 @@
 """A member's node key without a member's manners: real libp2p, and above it whatever a test decides."""
 
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -38,6 +39,7 @@ class HostileMember:
     Attributes:
         heard: every engine message that came, with the member that sent it, in order.
         answers: what to answer peers that ask, by service; called in a thread, so that it may wait.
+        answered: how often that was done, by service.
     """
 
     def __init__(self, genesis: Genesis, name: str, node_seed: bytes, peers: Sequence[str], listen: str = "") -> None:
@@ -46,6 +48,7 @@ class HostileMember:
         self.node_seed = node_seed
         self.heard: list[tuple[str, Message]] = []
         self.answers: dict[str, Callable[[str, bytes], bytes]] = {}
+        self.answered: Counter[str] = Counter()
         known = [Peer(m.name, m.node_key, m.addresses) for m in genesis.body.members if m.name in peers]
         self.network = Network(name, node_seed, (listen,) if listen else (), known, limits=LIMITS)
         for channel in CHANNELS:
@@ -64,7 +67,9 @@ class HostileMember:
     async def _answer(self, service: str, peer: str, payload: bytes) -> bytes:
         if service not in self.answers:
             raise RequestRefusedError("not from me")
-        return await trio.to_thread.run_sync(self.answers[service], peer, payload)
+        answer = await trio.to_thread.run_sync(self.answers[service], peer, payload)
+        self.answered[service] += 1
+        return answer
 
     async def serve(self) -> None:
         """Run until ``stop``."""

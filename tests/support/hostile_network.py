@@ -1,6 +1,7 @@
 """A network of real processes that admits hostile members: one validator's key is ours, and many guests' keys."""
 
 import os
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +22,9 @@ HOSTILE = "south"
 HONEST = ("east", "north", "west")
 GUESTS = tuple(f"clinic-{number:02}" for number in range(1, 33))
 """Members that do not vote: each has a name to lose, so that an attack need not wait until the last one is forgiven."""
+
+BLOCKS_MISSED = 3
+"""How far west is behind where it is."""
 
 # Every member is primary at every fourth height, so the hostile one need not wait for its turn.
 PARAMETERS = Parameters(rotation_blocks=1)
@@ -73,6 +77,18 @@ def guest(network: RunningNetwork, name: str, *peers: str) -> Iterator[HostileMe
         yield member
 
 
+@contextmanager
+def frozen(network: RunningNetwork, *names: str) -> Iterator[None]:
+    """Freeze nodes: they hold their connections, and say nothing until they are thawed."""
+    for name in names:
+        network.signal(name, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for name in names:
+            network.signal(name, signal.SIGCONT)
+
+
 def rss_bytes(network: RunningNetwork, name: str) -> int:
     """How much memory a node's process holds."""
     pid = network.place(name).pid
@@ -81,9 +97,9 @@ def rss_bytes(network: RunningNetwork, name: str) -> int:
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
-def dropped(network: RunningNetwork, name: str, culprit: str, reason: str) -> None:
-    """Wait until a node has dropped a member, and check that its log says why."""
+def dropped(network: RunningNetwork, name: str, culprit: str, reason: str, since: int = 0) -> None:
+    """Wait until a node has dropped a member, and check that its log, from that many characters on, says why."""
     said = f"dropped {culprit} for "
-    until(lambda: said in network.log(name))
-    line = next(line for line in network.log(name).splitlines() if said in line)
+    until(lambda: said in network.log(name)[since:])
+    line = next(line for line in network.log(name)[since:].splitlines() if said in line)
     assert reason in line, line

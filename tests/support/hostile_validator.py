@@ -8,7 +8,18 @@ from typing import Any
 
 import msgspec
 
-from consensus.pbft.messages import NO_SIGNATURE, Ask, Change, Proposal, SignedChange, Status, ViewChange, Vote
+from consensus.pbft.messages import (
+    NO_SIGNATURE,
+    Ask,
+    Change,
+    NewView,
+    Prepared,
+    Proposal,
+    SignedChange,
+    Status,
+    ViewChange,
+    Vote,
+)
 from node.contracts.governance import genesis_state
 from node.keys.keyfile import load_key_file
 from node.metrics import Metrics
@@ -104,12 +115,18 @@ class HostileValidator:
         signature = sign(self.member.node_seed, preimage)
         return Vote(kind, 0, made.view, height, made.digest, result, self.position, signature)
 
-    def change(self, view: int) -> ViewChange:
-        """A well signed wish for a view."""
-        head = self.chain.head
-        wish = Change(0, self.position, view, head.header.height, head.certificate, None)
+    def change(self, view: int, certificate: Certificate | None = None, prepared: Prepared | None = None) -> ViewChange:
+        """A well signed wish for a view, on the head or on what a certificate names."""
+        shown = certificate or self.chain.head.certificate
+        height = 0 if shown is None else shown.height
+        wish = Change(0, self.position, view, height, shown, prepared)
         preimage = SignedChange(wish, NO_SIGNATURE).preimage(self.genesis.chain_id)
         return ViewChange(SignedChange(wish, sign(self.member.node_seed, preimage)), ())
+
+    def new_view(self, view: int, *changes: SignedChange) -> NewView:
+        """A well signed NEW-VIEW that shows these changes."""
+        preimage = NewView(0, self.position, view, changes, NO_SIGNATURE).preimage(self.genesis.chain_id)
+        return NewView(0, self.position, view, changes, sign(self.member.node_seed, preimage))
 
     def status(self, view: int, certificate: Certificate | None = None) -> Status:
         """A well signed claim to be in a view, on the head or on what a certificate names; all are to answer."""
@@ -125,9 +142,10 @@ class HostileValidator:
 
     def follow(self) -> None:
         """Take over the blocks that an honest node has, as one does who catches up."""
+        source = next(name for name in HONEST if self.member.is_connected(name))
         while True:
             request = encode(BlocksRequest(self.chain.head.header.height + 1))
-            answer = BLOCKS_ANSWER.decode(self.member.ask("north", BLOCKS_SERVICE, request))
+            answer = BLOCKS_ANSWER.decode(self.member.ask(source, BLOCKS_SERVICE, request))
             if not answer.blocks:
                 return
             for block in map(decode_certified_block, answer.blocks):
@@ -135,19 +153,26 @@ class HostileValidator:
                 execution = self.chain.execute(block.header, transactions)
                 self.chain.commit(block.header, transactions, execution, block.certificate)
 
+    def is_primary(self, view: int, height: int) -> bool:
+        """Whether this member proposes there; a PREPARE of the primary is none."""
+        return self.genesis.validators.primary(view, height, self.genesis.parameters.rotation_blocks) == self.position
+
     def take_turn(self) -> int:
         """Let blocks be ordered until this member is to propose the next one; returns the view that it reigns in."""
-        while (view := self._view_of_ours()) is None:
-            order(self.network)
+        view, _ = reign_of(self.network, self.member.name)
         self.follow()
         return view
 
-    def _view_of_ours(self) -> int | None:
-        """The view of all honest nodes if this member is its primary now."""
-        until(lambda: self.network.is_level(*HONEST))
-        reigns = {(status["view"], status["primary"]) for status in map(self.network.status, HONEST)}
-        view, primary = next(iter(reigns))
-        return int(view) if len(reigns) == 1 and primary == self.member.name else None
+
+def reign_of(network: RunningNetwork, *names: str) -> tuple[int, str]:
+    """Let blocks be ordered until one of these members is to propose the next one; returns view and primary."""
+    while True:
+        until(lambda: network.is_level(*HONEST))
+        reigns = {(status["view"], status["primary"]) for status in map(network.status, HONEST)}
+        view, primary = reigns.pop()
+        if not reigns and primary in names:
+            return int(view), str(primary)
+        order(network)
 
 
 def order(network: RunningNetwork, node: str = "east") -> Proven:
