@@ -65,7 +65,9 @@ class Intake:
         self._wall_ms = wall_ms
         self._work_arrived: Callable[[], None] = lambda: None
         self._primary = primary
-        self._queue: deque[bytes] = deque()
+        # By who sent them: whoever floods this node delays what it sends itself, and no other's transactions.
+        self._queues: dict[str, deque[bytes]] = {}
+        self._queued_count = 0
         self._queued = trio.Event()
         self._ours: dict[bytes, bytes] = {}
         self._new: dict[bytes, bytes] = {}
@@ -141,29 +143,42 @@ class Intake:
             for batch in encode_batches(envelopes):
                 self._network.send(primary, CHANNEL, batch)
 
-    def _on_batch(self, _peer: str, data: bytes) -> None:
+    def _on_batch(self, peer: str, data: bytes) -> None:
         try:
             envelopes = BATCH.decode(data)
         except DecodeError as error:
             raise PeerFaultError(f"sent a malformed batch of transactions: {error}") from None
-        room = QUEUED_ENVELOPES_MAX - len(self._queue)
-        if room < len(envelopes):
-            self._metrics.envelopes_shed.inc(len(envelopes) - room)
-        self._queue.extend(envelopes[:room])
+        queue = self._queues.setdefault(peer, deque())
+        # A peer may have as much waiting as there is room left: nobody can take up all of it.
+        room = max(0, QUEUED_ENVELOPES_MAX - self._queued_count - len(queue))
+        taken = envelopes[:room]
+        self._metrics.envelopes_shed.inc(len(envelopes) - len(taken))
+        queue.extend(taken)
+        self._queued_count += len(taken)
         self._queued.set()
 
     async def _verify_queued(self) -> None:
         while True:
             await self._queued.wait()
             self._queued = trio.Event()
-            while self._queue:
-                for _ in range(min(VERIFY_CHUNK, len(self._queue))):
-                    envelope = self._queue.popleft()
-                    leaf = envelope_leaf(envelope)
-                    if self._mempool.by_leaf(leaf) is None and leaf not in self._recent:
-                        self._take(envelope)
-                self._work_arrived()
-                await trio.lowlevel.checkpoint()
+            while self._queues:
+                for peer in list(self._queues):
+                    self._verify_some(peer)
+                    await trio.lowlevel.checkpoint()
+
+    def _verify_some(self, peer: str) -> None:
+        """Admit what has waited longest of one peer's, as much as may be verified in one turn."""
+        queue = self._queues[peer]
+        count = min(VERIFY_CHUNK, len(queue))
+        for _ in range(count):
+            envelope = queue.popleft()
+            leaf = envelope_leaf(envelope)
+            if self._mempool.by_leaf(leaf) is None and leaf not in self._recent:
+                self._take(envelope)
+        self._queued_count -= count
+        if not queue:
+            del self._queues[peer]
+        self._work_arrived()
 
     async def _gossip_waiting(self) -> None:
         """Publish, every so often, what our clients handed in and no block has taken for a whole turn."""

@@ -135,10 +135,26 @@ async def test_more_than_can_be_verified_is_shed_and_counted(genesis: Genesis, m
     east = make("east")
     batch = encode([b"x"] * BATCH_ENVELOPES_MAX)
 
-    # Nothing takes from the queue: the node does not run.
-    for _ in range(QUEUED_ENVELOPES_MAX // BATCH_ENVELOPES_MAX):
+    # Nothing takes from the queue: the node does not run. One peer may take up half of it.
+    for _ in range(QUEUED_ENVELOPES_MAX // BATCH_ENVELOPES_MAX // 2):
         east.intake._on_batch("west", batch)
     assert east.counted("envelopes_shed") == 0
     east.intake._on_batch("west", batch)
 
     assert east.counted("envelopes_shed") == BATCH_ENVELOPES_MAX
+
+
+async def test_a_peer_that_floods_a_node_does_not_keep_out_what_others_send(genesis: Genesis, make: Make) -> None:
+    east, transaction = make("east"), registration(genesis, 1)
+    for _ in range(QUEUED_ENVELOPES_MAX // BATCH_ENVELOPES_MAX):
+        east.intake._on_batch("west", encode([b"x"] * BATCH_ENVELOPES_MAX))
+    shed = east.counted("envelopes_shed")
+
+    east.intake._on_batch("south", encode([transaction.envelope]))
+    async with east.run():
+        await until(lambda: transaction.id in east.mempool)
+        refused = east.counted("admissions_refused")
+
+    assert east.counted("envelopes_shed") == shed
+    # By turns: it was not the last to be looked at.
+    assert refused < QUEUED_ENVELOPES_MAX // 4
