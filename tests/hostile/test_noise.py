@@ -20,12 +20,15 @@ from node.replication.wire import (
     TRANSACTIONS_TOPIC,
     BlocksRequest,
     Head,
+    encode_batches,
 )
 from storage.schema.block import decode_certified_block
+from storage.schema.calls import Grant
 from storage.schema.codec import encode
 from tests.support.hostile_member import HostileMember
 from tests.support.hostile_network import GUESTS, HONEST, dropped, guest, rss_bytes
 from tests.support.hostile_validator import HostileValidator, order
+from tests.support.raw_calls import caller, counted, provision
 from tests.support.running_network import until
 
 pytestmark = pytest.mark.cluster
@@ -161,3 +164,30 @@ def test_what_a_member_begins_to_say_and_never_ends_fills_no_memory(
     # One on each of three channels and of eight streams of requests, of the 18 that were begun.
     assert 8 * MIB < grown < 11 * 8 * MIB * 9 // 8 + 16 * MIB
     order(bad.network, "west")
+
+
+def test_a_flood_of_transactions_that_nobody_signed_fills_no_memory_and_stops_no_commit(
+    bad: HostileValidator, names: Iterator[str]
+) -> None:
+    nested = (provision(records=(bytes(32),) * 8),) * 5
+    signed = caller(bad.network, "pia", "north").call("consent.grant", Grant(provision(provisions=nested), None))
+    # Each is another envelope, whose signature has to be checked to be found wrong.
+    forged = [signed[:-8] + number.to_bytes(8, "big") for number in range(12_000)]
+    before, done = {name: rss_bytes(bad.network, name) for name in HONEST}, turned_away(bad, "west")
+
+    with guest(bad.network, next(names)) as member:
+        member.flood(encode_batches(forged), *HONEST, channel=TRANSACTIONS_CHANNEL)
+        until(lambda: ordered_and_turned_away(bad, "west") >= done + len(forged), within_s=60)
+        assert member.is_connected(*HONEST)
+
+    assert all(rss_bytes(bad.network, name) - size < 40 * MIB for name, size in before.items())
+
+
+def ordered_and_turned_away(bad: HostileValidator, name: str) -> int:
+    order(bad.network, name)
+    return turned_away(bad, name)
+
+
+def turned_away(bad: HostileValidator, name: str) -> int:
+    """How many envelopes a node has looked at in vain, or not at all because too many were waiting."""
+    return sum(counted(bad.network, name, counter) for counter in ("admissions_refused_total", "envelopes_shed_total"))
