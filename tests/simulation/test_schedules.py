@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -12,6 +11,7 @@ from tests.simulation.agreement_checks import ViolationError
 from tests.simulation.planted_bugs import QuorumOffByOne, dropped_certificate
 from tests.simulation.replay import figures
 from tests.simulation.simulated_cluster import Cluster, EngineMaker, Report
+from tests.support.source_tree import ROOT
 
 pytestmark = pytest.mark.simulation
 
@@ -25,7 +25,6 @@ SEEN_MIN = {
     "executed again": 20,
 }
 SEEDS_TO_A_BUG_MAX = 200
-REPLAY = Path(__file__).parents[2] / "scripts" / "replay_seed"
 
 _reports: dict[int, Report] = {}
 
@@ -102,5 +101,5 @@ def first_violation(make: EngineMaker) -> str | None:
 
 def replay_with_hash_seed(seed: int, hash_seed: int) -> str:
     environment = {**os.environ, "PYTHONHASHSEED": str(hash_seed)}
-    command = [str(REPLAY), str(seed), "--quiet"]
-    return subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout
+    command = [sys.executable, "-m", "tests.simulation.replay", str(seed), "--quiet"]
+    return subprocess.run(command, env=environment, cwd=ROOT, check=True, capture_output=True, text=True).stdout
