@@ -12,7 +12,7 @@ from storage.schema.codec import encode
 from storage.schema.transaction import encode_envelope, signing_preimage
 from tests.support.chain import seed_of
 from tests.support.hostile_member import HostileMember, running
-from tests.support.hostile_network import GUESTS, HONEST, guest
+from tests.support.hostile_network import GUESTS, HONEST, NAMES, guest
 from tests.support.hostile_validator import HostileValidator, order, reign_of
 from tests.support.raw_calls import caller, committed, id_of, provision, refusal_of
 from tests.support.running_network import RunningNetwork, until
@@ -21,19 +21,20 @@ from tests.support.twin import second_signature
 pytestmark = pytest.mark.cluster
 
 
-def connected_peers(network: RunningNetwork, name: str) -> set[str]:
-    return {peer["name"] for peer in network.status(name)["peers"] if peer["connected"]}
+def connected_hospitals(network: RunningNetwork, name: str) -> set[str]:
+    # The guests of other tests come and go.
+    return {peer["name"] for peer in network.status(name)["peers"] if peer["connected"] and peer["name"] in NAMES}
 
 
 def test_who_is_no_member_is_refused_and_the_listeners_live(bad: HostileValidator) -> None:
-    before = {name: connected_peers(bad.network, name) for name in HONEST}
+    before = {name: connected_hospitals(bad.network, name) for name in HONEST}
 
     with running(HostileMember(bad.genesis, "stranger", seed_of("stranger"), HONEST)) as stranger:
         until(lambda: stranger.network.traffic.failed_dials >= 3 * len(HONEST))
         assert {stranger.status(name).why for name in HONEST} == {"refused by the peer"}
         assert not any(stranger.send(name, b"hello") for name in HONEST)
         assert stranger.heard == []
-        assert {name: connected_peers(bad.network, name) for name in HONEST} == before
+        assert {name: connected_hospitals(bad.network, name) for name in HONEST} == before
 
     with guest(bad.network, GUESTS[0]) as member:
         assert member.is_connected(*HONEST)
