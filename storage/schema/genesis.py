@@ -147,7 +147,8 @@ def check_body(body: bytes) -> Genesis:
     if value.version != GENESIS_VERSION or value.sigrule != SIGNATURE_RULE:
         raise GenesisError(f"version {value.version} with {value.sigrule!r} is not known here")
     _check_members(value.members)
-    validators = ValidatorSet(0, tuple(Validator(m.name, m.node_key) for m in value.members if "validator" in m.roles))
+    voting = tuple(Validator(m.name, m.node_key) for m in value.members if "validator" in m.roles)
+    validators = ValidatorSet(0, value.engine, voting)
     if not validators.validators:
         raise GenesisError("no member is a validator")
     chain_id = chain_id_of(body)

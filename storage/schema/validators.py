@@ -1,9 +1,14 @@
 """The validator set of an epoch, and how many of its votes decide."""
 
+from typing import Literal
+
 from storage.schema.codec import Bytes32, MemberName, Uint, Value, encode, tagged_digest
 
 VALIDATORS_MIN = 4
 VALIDATORS_MAX = 128
+
+EngineName = Literal["pbft", "raft"]
+"""How blocks are ordered: among members that need not trust each other, or where one organisation runs every node."""
 
 
 def quorum(count: int) -> int:
@@ -13,6 +18,12 @@ def quorum(count: int) -> int:
     """
     assert count > 0, "of no validators none decide"
     return -(-2 * count // 3)
+
+
+def majority(count: int) -> int:
+    """Return how many of ``count`` validators decide where they may crash but never lie: more than half."""
+    assert count > 0, "of no validators none decide"
+    return count // 2 + 1
 
 
 def faults_tolerated(count: int) -> int:
@@ -28,15 +39,20 @@ class Validator(Value, frozen=True):
 
 
 class ValidatorSet(Value, frozen=True):
-    """Who votes in one epoch, ordered by name; a validator is named in votes by its position here."""
+    """Who votes in one epoch, ordered by name; a validator is named in votes by its position here.
+
+    The engine stands beside them, so that who verifies a certificate knows what its quorum means.
+    """
 
     epoch: Uint
+    engine: EngineName
     validators: tuple[Validator, ...]
 
     @property
     def quorum(self) -> int:
         """How many distinct members of this set make a certificate."""
-        return quorum(len(self.validators))
+        count = len(self.validators)
+        return majority(count) if self.engine == "raft" else quorum(count)
 
     def digest(self) -> bytes:
         """Return what a header and a result name this set by."""

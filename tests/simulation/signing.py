@@ -47,4 +47,4 @@ class RealSigner:
 
 
 def validator_set(names: tuple[str, ...]) -> ValidatorSet:
-    return ValidatorSet(0, tuple(Validator(name, public_key_of(seed_of(name))) for name in names))
+    return ValidatorSet(0, "pbft", tuple(Validator(name, public_key_of(seed_of(name))) for name in names))

@@ -60,7 +60,7 @@ def genesis_value() -> list[Any]:
 BODY = pack(genesis_value())
 CHAIN_ID = sha256(b"CARETRACE/genesis/1", BODY)
 FOUNDING_PREIMAGE = b"CARETRACE/founding/1" + CHAIN_ID
-VALIDATOR_SET = pack([0, [[member.name, member.node.public] for member in VALIDATORS]])
+VALIDATOR_SET = pack([0, "pbft", [[member.name, member.node.public] for member in VALIDATORS]])
 VALIDATORS_HASH = sha256(b"CARETRACE/validators/1", VALIDATOR_SET)
 FIRST_HEADER = pack(
     [0, CHAIN_ID, 0, 0, ZERO_DIGEST, ZERO_DIGEST, 0, VALIDATORS[0].name, 0, root([]), 0, 0, VALIDATORS_HASH, root([])]

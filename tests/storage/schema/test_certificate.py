@@ -28,7 +28,7 @@ def seed(position: int) -> bytes:
 
 def validators(count: int = 4, epoch: int = EPOCH) -> ValidatorSet:
     members = (Validator(f"member-{number:03}", public_key_of(seed(number))) for number in range(count))
-    return ValidatorSet(epoch, tuple(members))
+    return ValidatorSet(epoch, "pbft", tuple(members))
 
 
 def signed(

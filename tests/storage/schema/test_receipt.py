@@ -188,7 +188,7 @@ def test_a_receipt_of_another_network_is_refused() -> None:
 
 def test_the_same_receipt_under_another_genesis_is_refused() -> None:
     genesis = vector_genesis()
-    fewer = ValidatorSet(0, genesis.validators.validators[1:])
+    fewer = ValidatorSet(0, "pbft", genesis.validators.validators[1:])
     other = Genesis(genesis.body, bytes(32), genesis.parameters, fewer, genesis.header)
 
     with pytest.raises(ReceiptError, match="another network"):

@@ -2,7 +2,7 @@ import itertools
 
 import pytest
 
-from storage.schema.validators import Validator, ValidatorSet, faults_tolerated, quorum
+from storage.schema.validators import Validator, ValidatorSet, faults_tolerated, majority, quorum
 from tests.support.vectors import vector_genesis, vectors
 
 # n, f and the quorum, written down by hand: docs/spec/block.md has the same table.
@@ -32,6 +32,21 @@ def test_of_no_validators_none_decide() -> None:
         quorum(0)
 
 
+def test_two_majorities_share_a_member_and_most_members_make_one() -> None:
+    assert [majority(count) for count in range(1, 8)] == [1, 2, 2, 3, 3, 4, 4]
+    assert all(2 * majority(count) > count >= majority(count) for count in range(1, 129))
+    with pytest.raises(AssertionError):
+        majority(0)
+
+
+def test_the_quorum_of_a_set_is_that_of_its_engine() -> None:
+    validators = vector_genesis().validators.validators
+
+    assert [ValidatorSet(0, engine, validators[:3]).quorum for engine in ("pbft", "raft")] == [2, 2]
+    assert [ValidatorSet(0, engine, (*validators, validators[0])).quorum for engine in ("pbft", "raft")] == [4, 3]
+    assert ValidatorSet(0, "raft", validators).digest() != ValidatorSet(0, "pbft", validators).digest()
+
+
 def test_the_set_of_the_vectors_has_its_digest() -> None:
     founding, validators = vectors("founding"), vector_genesis().validators
 
@@ -42,7 +57,7 @@ def test_the_set_of_the_vectors_has_its_digest() -> None:
 def test_a_set_of_another_epoch_has_another_digest() -> None:
     validators = vector_genesis().validators
 
-    assert ValidatorSet(1, validators.validators).digest() != validators.digest()
+    assert ValidatorSet(1, "pbft", validators.validators).digest() != validators.digest()
 
 
 def test_a_member_is_found_by_its_position() -> None:
@@ -52,7 +67,7 @@ def test_a_member_is_found_by_its_position() -> None:
 
 
 def test_the_primary_turns_with_the_view_and_every_so_many_heights() -> None:
-    validators = ValidatorSet(0, tuple(Validator(name, bytes(32)) for name in "abcd"))
+    validators = ValidatorSet(0, "pbft", tuple(Validator(name, bytes(32)) for name in "abcd"))
 
     by_view = [validators.primary(view, 0, 64) for view in range(6)]
     by_height = [validators.primary(0, height, 64) for height in (0, 63, 64, 127, 128, 256)]
@@ -64,6 +79,6 @@ def test_the_primary_turns_with_the_view_and_every_so_many_heights() -> None:
 
 
 def test_every_member_is_primary_in_some_view_of_every_height() -> None:
-    validators = ValidatorSet(0, tuple(Validator(name, bytes(32)) for name in "abcde"))
+    validators = ValidatorSet(0, "pbft", tuple(Validator(name, bytes(32)) for name in "abcde"))
     for height, turns in itertools.product((0, 7, 200), (0, 1, 64)):
         assert {validators.primary(view, height, turns) for view in range(5)} == set(range(5))
