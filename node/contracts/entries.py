@@ -12,6 +12,7 @@ import msgspec
 
 from node.contracts.contract import StateReader
 from storage.schema.calls import Provision
+from storage.schema.validators import ValidatorSet
 
 T = TypeVar("T")
 
@@ -21,13 +22,14 @@ class Entry(msgspec.Struct, array_like=True, forbid_unknown_fields=True, frozen=
 
 
 class MemberEntry(Entry, frozen=True):
-    """A member and its four keys; ``roles`` as in genesis."""
+    """A member, its four keys, and where its node is found; ``addresses`` and ``roles`` as in genesis."""
 
     name: str
     organisation_key: bytes
     node_key: bytes
     service_key: bytes
     encryption_key: bytes
+    addresses: tuple[str, ...]
     roles: tuple[str, ...]
 
 
@@ -119,6 +121,16 @@ class AccessEntry(Entry, frozen=True):
     served_height: int | None
 
 
+def members_key() -> bytes:
+    """Where the names of all members are listed, in order."""
+    return b"members/"
+
+
+def validators_key() -> bytes:
+    """Where the validator set stands that decides the next height."""
+    return b"validators/"
+
+
 def member_key(name: str) -> bytes:
     """Where a member stands."""
     return b"member/" + name.encode()
@@ -192,11 +204,25 @@ _ACCESS = _reader(AccessEntry)
 _STANDING = _reader(tuple[Standing, ...])
 _COUNT = _reader(int)
 _NAME = _reader(bytes)
+_NAMES = _reader(tuple[str, ...])
+_VALIDATORS = _reader(ValidatorSet)
 
 
 def _load(decode: Callable[[bytes], T], state: StateReader, key: bytes) -> T | None:
     value = state.get(key)
     return None if value is None else decode(value)
+
+
+def load_members(state: StateReader) -> tuple[str, ...]:
+    """Read the names of all members, in order."""
+    return _load(_NAMES, state, members_key()) or ()
+
+
+def load_validators(state: StateReader) -> ValidatorSet:
+    """Read the validator set that decides the next height."""
+    validators: ValidatorSet | None = _load(_VALIDATORS, state, validators_key())
+    assert validators is not None, "height 0 holds the first set, and no rule removes it"
+    return validators
 
 
 def load_member(state: StateReader, name: str) -> MemberEntry | None:

@@ -10,7 +10,7 @@ from hashlib import sha256
 from typing import Any
 
 from node.contracts.contract import Call, ContractError
-from node.contracts.entries import seen_key
+from node.contracts.entries import load_validators, seen_key
 from node.contracts.registry import RULES
 from node.execution.overlay import Overlay
 from node.execution.parent import Ground
@@ -87,7 +87,7 @@ def execute_block(header: Header, transactions: Sequence[Transaction], ground: G
     writes = overlay.writes()
     prepared = ground.state.prepare(writes)
     outcomes_root = log.root([log.leaf_hash(outcome) for outcome in outcomes])
-    result = Result(prepared.root, outcomes_root, len(outcomes), genesis.validators.digest())
+    result = Result(prepared.root, outcomes_root, len(outcomes), load_validators(overlay).digest())
     return Execution(tuple(outcomes), writes, result, prepared, seen, expired, tuple(trail), refused_count)
 
 

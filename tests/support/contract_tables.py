@@ -30,6 +30,8 @@ SIGNERS = {
     "access.served": "the custodian's service key",
 }
 VALUES: dict[Callable[..., bytes], str] = {
+    entries.members_key: "list of text",
+    entries.validators_key: "the validator set, as in `block.md`",
     entries.member_key: "MemberEntry",
     entries.key_key: "KeyEntry",
     entries.person_key: "Patient or Practitioner",
