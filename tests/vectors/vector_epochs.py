@@ -34,7 +34,7 @@ def link(
     """A block of no transactions, whose parent and history stand for what is not shown, signed by all but the last."""
     history = [*HISTORY_LEAVES, leaf_hash(b"".join(below))]
     place = [0, CHAIN_ID, epoch, height, *below, TIME_MS + height, members[0].name, 0]
-    header = [*place, root([]), 0, 0, named, root(history)]
+    header = [*place, root([]), 0, 0, validators_hash, root(history)]
     result = [named_bytes(f"state root {height}"), root([]), 0, set_hash(after)]
     digest, result_digest = sha256(b"CARETRACE/header/1", pack(header)), sha256(b"CARETRACE/result/1", pack(result))
     numbers = struct.pack(">QBQQ", epoch, COMMIT, 0, height)
