@@ -20,7 +20,7 @@ from node.contracts.entries import (
     load_person,
     load_record,
 )
-from node.contracts.people import validity
+from node.contracts.people import is_removed, validity
 from node.contracts.policy import BECAUSE_OWN, OWN, Decision, decide, explain, provision_name
 from node.execution.rendering import show_id, show_provision, show_time_ms, show_time_s
 from storage.schema.codes import PURPOSES
@@ -66,7 +66,7 @@ def show_person(state: StateReader, did: bytes, time_s: int) -> Shown | None:
         "valid_from": show_time_s(person.valid_from_s),
         "valid_until": show_time_s(person.valid_until_s),
         "revoked": None if person.revoked_ms is None else show_time_ms(person.revoked_ms),
-        "status": (validity(person, time_s) or "identity.valid").removeprefix("identity."),
+        "status": (validity(person, time_s, state) or "identity.valid").partition(".")[2],
     }
 
 
@@ -92,6 +92,7 @@ def show_record(state: StateReader, record: bytes) -> Shown | None:
         "record": show_id("record", record),
         "patient": show_id("patient", entry.patient),
         "custodian": entry.custodian,
+        "servable": not is_removed(entry.custodian, state),
         "category": entry.category,
         "tags": [tag.hex() for tag in entry.tags],
         "year": entry.year or None,
@@ -155,6 +156,8 @@ def check_consent(
     record = load_record(state, record_id)
     if record is None:
         return _checked("record.not_found")
+    if is_removed(record.custodian, state):
+        return _checked("record.unservable")
     if purpose not in PURPOSES:
         return _checked("purpose.unknown")
     if person is None:
@@ -163,7 +166,7 @@ def check_consent(
         decision, because = OWN, BECAUSE_OWN
     elif isinstance(person, Patient):
         return _checked("identity.not_practitioner")
-    elif code := validity(person, time_s):
+    elif code := validity(person, time_s, state):
         return _checked(code)
     else:
         asked = read_request(requester, person, record_id, record, purpose, time_s, action=action)
