@@ -58,7 +58,6 @@ class Queries:
             ("/v1/resolve/{text}", self.resolve),
             ("/v1/blocks/{height}", self.block),
             ("/v1/state/{key}", self.state),
-            ("/v1/members", self.members),
             ("/v1/people/{did}", self.person),
             ("/v1/practitioners", self.practitioners),
             ("/v1/records", self.records),
@@ -153,11 +152,6 @@ class Queries:
             shown["header"], shown["result"] = encode(head.header).hex(), encode(head.result).hex()
             shown["certificate"] = encode(head.certificate).hex() if head.certificate else None
         return reply(shown)
-
-    async def members(self) -> Response:
-        """The network's members and their public keys."""
-        names = [member.name for member in self._services.genesis.body.members]
-        return reply({"members": [views.show_member(self._ledger.state, name) for name in names]})
 
     async def person(self, did: PathDid) -> Response:
         """Who stands under a DID."""

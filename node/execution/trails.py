@@ -161,6 +161,7 @@ def _entry(ledger: LedgerReader, height: int, index: int, time_ms: int, outcome:
         "code": outcome.code,
         "emergency": False,
         **_serving(ledger, event),
+        **({"proposal": show_id("proposal", event.proposal)} if hasattr(event, "proposal") else {}),
         **({} if refused is None else {"field": refused.field, "detail": refused.detail}),
     }
 

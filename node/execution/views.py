@@ -1,4 +1,4 @@
-"""What interfaces read from the state: people, members, records, consents, and whether a reading would be permitted.
+"""What interfaces read from the state: people, records, consents, and whether a reading would be permitted.
 
 Lists go from the newest back, and end at a limit: chains in state are followed by exact keys, never scanned.
 """
@@ -15,7 +15,6 @@ from node.contracts.entries import (
     Practitioner,
     RecordEntry,
     load_consent,
-    load_member,
     load_newest_practitioner,
     load_person,
     load_record,
@@ -29,21 +28,6 @@ from storage.schema.refusals import REFUSALS
 LIST_LENGTH_MAX = 1000
 Shown = dict[str, Any]
 T = TypeVar("T", Practitioner, RecordEntry, ConsentEntry)
-
-
-def show_member(state: StateReader, name: str) -> Shown | None:
-    """Show a member and its public keys, in hex; None if there is none of this name."""
-    member = load_member(state, name)
-    if member is None:
-        return None
-    return {
-        "name": member.name,
-        "roles": list(member.roles),
-        "organisation_key": member.organisation_key.hex(),
-        "node_key": member.node_key.hex(),
-        "service_key": member.service_key.hex(),
-        "encryption_key": member.encryption_key.hex(),
-    }
 
 
 def show_person(state: StateReader, did: bytes, time_s: int) -> Shown | None:

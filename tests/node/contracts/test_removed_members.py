@@ -3,7 +3,8 @@ import pytest
 from node.contracts.entries import load_key, load_member, load_members
 from node.execution.admission import check_payer, payer_refusal
 from node.execution.includable import BlockInvalidError
-from node.execution.views import check_consent, show_member, show_person, show_record
+from node.execution.member_views import show_member
+from node.execution.views import check_consent, show_person, show_record
 from storage.schema.calls import (
     EndExclusion,
     EnrolPractitioner,
