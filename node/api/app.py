@@ -8,6 +8,7 @@ from starlette.responses import Response
 from node.api.events import Events
 from node.api.health import Health
 from node.api.limits import Limits
+from node.api.members import Members
 from node.api.problems import (
     ProblemError,
     answer_bug,
@@ -70,7 +71,7 @@ def create_app(services: Services) -> FastAPI:
     app.add_api_route("/metrics", node.metrics, methods=["GET"], tags=["node"])
     app.add_api_route("/v1/status", node.status, methods=["GET"], tags=["node"])
     app.add_api_route("/v1/genesis", node.genesis, methods=["GET"], tags=["node"])
-    for part in (Transactions, Records, Queries, Events, Verification):
+    for part in (Transactions, Records, Queries, Members, Events, Verification):
         app.include_router(part(services).router)
     bounds = {"/v1/transactions": BATCH_BYTES_MAX, "/v1/records": services.record_bytes_max}
     app.add_middleware(

@@ -13,6 +13,7 @@ from node.api.problems import ProblemError, not_found
 from node.api.replies import body_of, person, reply, typed
 from node.api.services import Services
 from node.contracts.entries import load_access, load_consent, load_record
+from node.contracts.proposals import load_proposal
 from node.execution import views
 from node.execution.rendering import show_time_ms
 from node.execution.trails import audit
@@ -22,7 +23,7 @@ from storage.schema.codec import encode, typed_id
 MATCHES_MAX = 20
 KEY_HEX_MAX = 512
 ENTRIES_PER_TURN = 20
-_TYPED = re.compile(r"([rcxa])-([a-z2-7]{1,52})")
+_TYPED = re.compile(r"([rcxap])-([a-z2-7]{1,52})")
 _HEX = re.compile(r"[0-9a-f]{1,64}")
 
 Id = Annotated[str, Path(max_length=64, description="typed id")]
@@ -57,7 +58,6 @@ class Queries:
             ("/v1/resolve/{text}", self.resolve),
             ("/v1/blocks/{height}", self.block),
             ("/v1/state/{key}", self.state),
-            ("/v1/members", self.members),
             ("/v1/people/{did}", self.person),
             ("/v1/practitioners", self.practitioners),
             ("/v1/records", self.records),
@@ -88,6 +88,8 @@ class Queries:
 
     def _is(self, prefix: str, raw: bytes) -> bool:
         state = self._ledger.state
+        if prefix == "p":
+            return load_proposal(state, raw) is not None
         if prefix == "r":
             return load_record(state, raw) is not None
         if prefix == "a":
@@ -150,11 +152,6 @@ class Queries:
             shown["header"], shown["result"] = encode(head.header).hex(), encode(head.result).hex()
             shown["certificate"] = encode(head.certificate).hex() if head.certificate else None
         return reply(shown)
-
-    async def members(self) -> Response:
-        """The network's members and their public keys."""
-        names = [member.name for member in self._services.genesis.body.members]
-        return reply({"members": [views.show_member(self._ledger.state, name) for name in names]})
 
     async def person(self, did: PathDid) -> Response:
         """Who stands under a DID."""

@@ -11,8 +11,8 @@ from typing import Any
 
 from node.contracts.contract import Call, ContractError
 from node.contracts.entries import load_validators, seen_key
+from node.contracts.overlay import Overlay
 from node.contracts.registry import RULES
-from node.execution.overlay import Overlay
 from node.execution.parent import Ground
 from storage.merkle import log
 from storage.schema import events
@@ -44,6 +44,12 @@ _SUBJECTS: dict[type, Callable[[Any], tuple[bytes | None, ...]]] = {
     ),
     events.AccessDenied: lambda event: (event.record, event.patient, event.requester),
     events.AccessServed: lambda event: (event.access, event.record, event.patient, event.requester),
+    events.ProposalMade: lambda event: (event.proposal,),
+    events.ProposalVoted: lambda event: (event.proposal,),
+    events.ProposalEnded: lambda event: (event.proposal,),
+    events.MemberChanged: lambda event: (event.organisation_key,),
+    events.KeysReplaced: lambda event: (event.organisation_key,),
+    events.ValidatorsChanged: lambda _: (),
     events.Refused: lambda _: (),
 }
 
@@ -74,11 +80,12 @@ def execute_block(header: Header, transactions: Sequence[Transaction], ground: G
     The order of the block is the order of execution: ``check_block`` has seen to it that urgent calls stand first.
     """
     overlay = Overlay(ground.state)
+    in_force = load_validators(overlay)
     outcomes: list[bytes] = []
     trail: list[tuple[bytes, int]] = []
     refused_count = 0
     for position, transaction in enumerate(transactions):
-        code, told = _execute_one(header, transaction, overlay, genesis.parameters)
+        code, told = _execute_one(header, transaction, overlay, genesis.parameters, in_force)
         refused_count += code != "ok"
         outcomes.append(encode(Outcome("transaction", transaction.id, code, told)))
         trail += [(subject, position) for subject in _subjects(told) or transaction.body.signers[:1]]
@@ -95,7 +102,7 @@ def execute_block(header: Header, transactions: Sequence[Transaction], ground: G
 
 
 def _execute_one(
-    header: Header, transaction: Transaction, overlay: Overlay, parameters: Parameters
+    header: Header, transaction: Transaction, overlay: Overlay, parameters: Parameters, in_force: ValidatorSet
 ) -> tuple[str, tuple[events.Event, ...]]:
     body = transaction.body
     call = Call(
@@ -107,6 +114,7 @@ def _execute_one(
         header.height,
         header.time_ms,
         parameters,
+        in_force,
     )
     try:
         changes = RULES[body.method](call, overlay)

@@ -51,7 +51,7 @@ def make_genesis(name: str = "chainnet") -> Genesis:
             organisation_key=public_key_of(seed_of(f"{name}/{member}/organisation")),
             node_key=public_key_of(seed_of(f"{name}/{member}/node")),
             service_key=public_key_of(seed_of(f"{name}/{member}/service")),
-            encryption_key=SEALING_KEY,
+            encryption_key=crypto_scalarmult_base(seed_of(f"{name}/{member}/encryption")),
             addresses=(),
             roles=("validator",),
         )

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from node.contracts import entries
+from node.contracts import entries, proposals
 from storage.schema import calls, codes, refusals
 from tests.support.source_tree import ROOT
 
@@ -28,6 +28,9 @@ SIGNERS = {
     "consent.end_exclusion": "the patient",
     "access.request": "the reader",
     "access.served": "the custodian's service key",
+    "network.propose": "the organisation key of a member that validates",
+    "network.vote": "the organisation key of a member that validates",
+    "network.replace_keys": "the member's organisation key",
 }
 VALUES: dict[Callable[..., bytes], str] = {
     entries.members_key: "list of text",
@@ -44,6 +47,8 @@ VALUES: dict[Callable[..., bytes], str] = {
     entries.uses_key: "integer",
     entries.access_key: "AccessEntry",
     entries.seen_key: "SHA-256 over the sorted ids, 32 raw bytes",
+    proposals.proposals_key: "Proposals",
+    proposals.proposal_key: "ProposalEntry",
 }
 FORMS = (
     entries.MemberEntry,
@@ -54,7 +59,11 @@ FORMS = (
     entries.ConsentEntry,
     entries.Standing,
     entries.AccessEntry,
+    proposals.Proposals,
+    proposals.ProposalEntry,
+    proposals.Ballot,
 )
+CHANGES = (calls.Admit, calls.SetRole, calls.Remove)
 
 
 def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
@@ -111,6 +120,12 @@ def methods() -> str:
 def provisions() -> str:
     return table(
         ("form", "fields, in order"), ((kind.__name__, fields(kind)) for kind in (calls.Provision, calls.Period))
+    )
+
+
+def changes() -> str:
+    return table(
+        ("form", "what it is", "fields, in order"), ((kind.__name__, words(kind), fields(kind)) for kind in CHANGES)
     )
 
 
@@ -192,7 +207,7 @@ def other_codes() -> str:
 
 TABLES: dict[str, Callable[[], str]] = {
     function.__name__: function
-    for function in (methods, provisions, keys, values, refused, not_admitted, categories, other_codes)
+    for function in (methods, provisions, changes, keys, values, refused, not_admitted, categories, other_codes)
 }
 
 

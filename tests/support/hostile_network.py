@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from nacl.bindings import crypto_scalarmult_base
+
 from cli.cluster import Cluster, Place
 from cli.founding import draft_genesis, sign_draft
 from cli.home import Card, NewHome, create_home
@@ -13,7 +15,7 @@ from node.config import Home, multiaddr
 from node.keys.keyfile import load_key_file
 from storage.schema.genesis import Parameters
 from storage.schema.signatures import public_key_of
-from tests.support.chain import SEALING_KEY, seed_of
+from tests.support.chain import seed_of
 from tests.support.hostile_member import HostileMember, running
 from tests.support.running_network import RunningNetwork, base_port, running_network, until
 
@@ -57,7 +59,8 @@ def guest_card(name: str) -> Card:
     organisation, node, service = (
         public_key_of(seed_of(f"{name}/{kind}")).hex() for kind in ("organisation", "node", "service")
     )
-    return Card("caretrace.card/1", name, organisation, node, service, SEALING_KEY.hex(), (), ("observer",))
+    encryption = crypto_scalarmult_base(seed_of(f"{name}/encryption")).hex()
+    return Card("caretrace.card/1", name, organisation, node, service, encryption, (), ("observer",))
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 from typing import Any, NamedTuple
 
-from vector_genesis import CHAIN_ID, FOUNDERS
+from vector_genesis import CHAIN_ID, FOUNDERS, founder
 from vector_primitives import Key, derived_id, did, named_bytes, pack, sealing_public, sha256, shown, signing_key
 
 BLOCK_TIME_MS = 1_767_225_600_250
@@ -140,12 +140,42 @@ FOUR_SIGNERS = make(
     "access.request",
     [RECORD, "HOPERAT"],
 )
+ORGANISATION = {member.name: member.organisation for member in FOUNDERS}
+NEWCOMER = founder("harbour", "/dns4/harbour.example/tcp/4001", roles=["observer"])
+PROPOSE_ADMISSION = make(
+    "propose to admit a hospital",
+    "north",
+    [ORGANISATION["north"]],
+    "network.propose",
+    [["admit", *NEWCOMER.packed()[:-1]], None],
+)
+PROPOSE_ROLE = make(
+    "propose that a member only observes, for what it did",
+    "south",
+    [ORGANISATION["south"]],
+    "network.propose",
+    [["role", "west", "observer"], named_bytes("evidence")],
+)
+PROPOSE_REMOVAL = make(
+    "propose to remove a member", "east", [ORGANISATION["east"]], "network.propose", [["remove", "ministry"], None]
+)
+VOTE = make(
+    "reject a proposal", "east", [ORGANISATION["east"]], "network.vote", [derived_id(PROPOSE_ADMISSION.id, 0), False]
+)
+REPLACE_KEYS = make(
+    "replace the node key and the encryption key",
+    "west",
+    [ORGANISATION["west"]],
+    "network.replace_keys",
+    [signing_key("west/node, anew").public, None, sealing_public("west/encryption, anew")],
+)
 
 # In the order in which a block may hold them: urgent calls first.
 IN_BLOCK = [
     REVOKE_PHYSICIAN,
     REVOKE,
     EXCLUDE,
+    REPLACE_KEYS,
     ENROLMENT,
     ENROL_PHYSICIAN,
     REGISTER_RECORD,
@@ -155,6 +185,10 @@ IN_BLOCK = [
     REQUEST,
     REQUEST_DENIED,
     SERVED,
+    PROPOSE_ADMISSION,
+    PROPOSE_ROLE,
+    PROPOSE_REMOVAL,
+    VOTE,
 ]
 FIELDS = ("version", "chain_id", "nonce", "not_after_s", "payer", "signers", "method", "arguments")
 
