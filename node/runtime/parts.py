@@ -8,6 +8,8 @@ from pathlib import Path
 
 from node.api.commits import Commits
 from node.config import Config, Home
+from node.contracts.contract import StateReader
+from node.contracts.entries import load_member, load_members
 from node.contracts.governance import genesis_state
 from node.custody.custodian import Custodian
 from node.custody.data_keys import DataKeys
@@ -17,6 +19,7 @@ from node.custody.labels import Labels
 from node.custody.reader import Reader
 from node.custody.vault import Folder, Vault
 from node.custody.wire import CONTENT_SERVICE, KEY_SERVICE, PeerUnreachableError
+from node.keys.keyfile import public_key
 from node.mempool import Mempool
 from node.metrics import Metrics
 from node.network.host import Network
@@ -25,7 +28,7 @@ from node.replication.bodies import Bodies
 from node.replication.catch_up import CatchUp
 from node.replication.chain import Chain, Committed
 from node.replication.driver import BLOCK_CHANNEL, VOTE_CHANNEL, Driver
-from node.replication.engines import make_engine
+from node.replication.engines import engine_maker
 from node.replication.intake import Intake
 from node.replication.promises import Promises
 from node.replication.proposer import Proposer
@@ -36,7 +39,6 @@ from storage.vote_log import VoteLog
 
 START_NUMBER_BYTES = 16
 LEDGER_FOLDER = "ledger"
-VOTES_FILE = "votes.log"
 
 
 def wall_ms() -> int:
@@ -76,7 +78,8 @@ class Parts:
         self.genesis = genesis
         self.opened = opened
         self.metrics = Metrics()
-        self.network = Network(config.name, secrets["node"], config.listen, other_members(genesis, config.name))
+        peers = other_members(opened.ledger.state, config.name)
+        self.network = Network(config.name, secrets["node"], config.listen, peers)
         self._make_replication(secrets["node"])
         self._make_custody(home, secrets)
         self._connect()
@@ -85,16 +88,15 @@ class Parts:
         name, genesis = self.config.name, self.genesis
         self.chain = Chain(self.opened.ledger, genesis, self.metrics)
         self.mempool = Mempool(self.config.mempool_transactions_max, self.config.mempool_bytes_max)
-        self.engine = make_engine(name, genesis, node_seed)
         self.proposer = Proposer(name, self.chain, self.mempool, wall_ms)
         self.intake = Intake(
-            name, self.chain, self.mempool, self.network, self.metrics, wall_ms, lambda: self.engine.primary
+            name, self.chain, self.mempool, self.network, self.metrics, wall_ms, lambda: self.driver.engine.primary
         )
         self.bodies = Bodies(self.mempool, self.network, self.metrics, self.intake.verify)
         promises = Promises(self.opened.vote_log)
         self.bodies.recover(promises.bodies())
         self.driver = Driver(
-            self.engine,
+            engine_maker(name, genesis, node_seed),
             self.chain,
             promises,
             self.network,
@@ -108,18 +110,17 @@ class Parts:
 
     def _make_custody(self, home: Home, secrets: Mapping[str, bytes]) -> None:
         name, ledger = self.config.name, self.opened.ledger
-        member = self.genesis.member(name)
-        assert member is not None, "a node is started by a member of its network"
+        encryption_key = public_key("encryption", secrets["encryption"])
         self.custodian = Custodian(
             name,
             self.genesis.chain_id,
-            member.service_key,
-            member.encryption_key,
+            public_key("service", secrets["service"]),
+            encryption_key,
             secrets["service"],
             secrets["encryption"],
         )
         vault = Vault(home.resolve(self.config.vault))
-        data_keys = DataKeys(Folder(home.resolve(self.config.data_keys)), member.encryption_key, secrets["encryption"])
+        data_keys = DataKeys(Folder(home.resolve(self.config.data_keys)), encryption_key, secrets["encryption"])
         submit = self.intake.submit
         self.commits = Commits(ledger.head.height)
         self.labels = Labels(data_keys)
@@ -136,20 +137,21 @@ class Parts:
         self.catch_up.serve()
         self.network.on_request(CONTENT_SERVICE, self.gatekeeper.on_content_request)
         self.network.on_request(KEY_SERVICE, self.gatekeeper.on_key_request)
-        self.driver.listen(self.catch_up.want, self.intake.forward_again)
+        self.driver.listen(self.catch_up.want, self.catch_up.hint, self.intake.forward_again)
         self.chain.listen(self._on_commit)
 
     def _on_commit(self, committed: Committed) -> None:
         ids = [transaction.id for transaction in committed.transactions]
         self.commits.on_block(committed.header.height, ids)
         self.deposits.on_block(committed.header.time_ms, ids)
+        if committed.members_changed:
+            self.network.set_peers(other_members(self.opened.ledger.state, self.config.name))
 
 
-def other_members(genesis: Genesis, name: str) -> tuple[Peer, ...]:
-    """Return the other members as the network knows them."""
-    return tuple(
-        Peer(member.name, member.node_key, member.addresses) for member in genesis.body.members if member.name != name
-    )
+def other_members(state: StateReader, name: str) -> tuple[Peer, ...]:
+    """Return the other members of now, as the network knows them."""
+    entries = [load_member(state, other) for other in load_members(state) if other != name]
+    return tuple(Peer(entry.name, entry.node_key, entry.addresses) for entry in entries if entry is not None)
 
 
 def open_ledger(data: Path, genesis: Genesis) -> Ledger:
@@ -161,18 +163,21 @@ def open_ledger(data: Path, genesis: Genesis) -> Ledger:
     return Ledger.open(data / LEDGER_FOLDER, genesis, genesis_state(genesis))
 
 
-def open_vote_log(data: Path, ledger: Ledger, genesis: Genesis, name: str) -> VoteLog:
-    """Open the vote log beside a ledger, or begin it.
+def votes_file(data: Path, node_key: bytes) -> Path:
+    """Return where the vote log of a key stands: a new key has promised nothing, and has a log of its own."""
+    return data / f"votes-{node_key.hex()[:16]}.log"
+
+
+def open_vote_log(data: Path, ledger: Ledger, genesis: Genesis, node_key: bytes) -> VoteLog:
+    """Open the vote log of a node key beside a ledger, or begin it.
 
     Raises:
         VoteLogError: what this validator has promised is not known: it must not vote.
     """
-    member = genesis.member(name)
-    assert member is not None
-    owner = tagged_digest(b"CARETRACE/votes/1", genesis.chain_id, member.node_key)
-    height = ledger.head.header.height
-    vote_log = VoteLog.open(data / VOTES_FILE, owner, ledger_height=height, must_exist=ledger.has_vote_log)
-    ledger.note_vote_log()
+    owner = tagged_digest(b"CARETRACE/votes/1", genesis.chain_id, node_key)
+    height, must_exist = ledger.head.header.height, ledger.has_vote_log(node_key)
+    vote_log = VoteLog.open(votes_file(data, node_key), owner, ledger_height=height, must_exist=must_exist)
+    ledger.note_vote_log(node_key)
     return vote_log
 
 

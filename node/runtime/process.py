@@ -18,6 +18,7 @@ from node.api.server import ListenError as HttpListenError
 from node.api.server import listen_tcp, listen_unix, serve
 from node.api.services import Services
 from node.config import Config, ConfigError, Home, load_config, parse_host_port
+from node.keys.keyfile import public_key
 from node.network.tcp import ListenError as NetworkListenError
 from node.network.transport import quiet_library_logs
 from node.replication.chain import DivergedError
@@ -93,7 +94,7 @@ def run(home_path: Path, secrets: Mapping[str, bytes]) -> int:
     try:
         signatures.self_test()
         codec.self_test()
-        with locked(home), _opened(home, config, genesis) as opened:
+        with locked(home), _opened(home, config, genesis, public_key("node", secrets["node"])) as opened:
             parts = Parts(home, config, genesis, secrets, opened)
             # What exists now lives as long as the process: the collector need not look at it again.
             gc.freeze()
@@ -119,7 +120,7 @@ def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]
 
 
 @contextmanager
-def _opened(home: Home, config: Config, genesis: Genesis) -> Iterator[Opened]:
+def _opened(home: Home, config: Config, genesis: Genesis, node_key: bytes) -> Iterator[Opened]:
     """Open ledger and vote log; a vote log that cannot tell what was promised makes the node an observer."""
     data = home.resolve(config.data)
     data.mkdir(mode=0o700, exist_ok=True)
@@ -128,7 +129,7 @@ def _opened(home: Home, config: Config, genesis: Genesis) -> Iterator[Opened]:
     vote_log: VoteLog | None = None
     try:
         try:
-            vote_log = open_vote_log(data, ledger, genesis, config.name)
+            vote_log = open_vote_log(data, ledger, genesis, node_key)
         except VoteLogError as error:
             log.error("the vote log: %s; this node follows, and votes again only with a new node key", error)
         yield Opened(ledger, vote_log)
@@ -148,7 +149,7 @@ async def _run(home: Home, config: Config, genesis_file: bytes, parts: Parts) ->
     health_app = create_health_app(standing.why_not_ready)
     stop = trio.Event()
     async with parts.network.run(), trio.open_nursery() as nursery:
-        nursery.start_soon(parts.driver.run, new_start_number())
+        nursery.start_soon(parts.driver.run, new_start_number)
         nursery.start_soon(parts.intake.run)
         nursery.start_soon(parts.catch_up.run)
         nursery.start_soon(parts.deposits.run)

@@ -21,13 +21,14 @@ class Standing:
     def status(self) -> dict[str, Any]:
         """Return the fields of ``GET /v1/status``."""
         parts, head = self._parts, self._parts.chain.head
+        validators = parts.opened.ledger.validators
         member = parts.custodian
         reasons = self.why_not_ready()
         peers = [
             {
                 "name": peer.name,
                 "connected": peer.connected,
-                "height": parts.engine.heights.get(peer.name),
+                "height": parts.driver.engine.heights.get(peer.name),
                 "latency_ms": None if peer.latency_ms is None else round(peer.latency_ms, 2),
                 **({"why": peer.why} if peer.why else {}),
             }
@@ -38,16 +39,17 @@ class Standing:
             "member": parts.config.name,
             "network": parts.genesis.body.name,
             "chain_id": parts.genesis.chain_id.hex(),
-            "engine": parts.genesis.body.engine,
+            "engine": validators.engine,
+            "epoch": validators.epoch,
             "height": head.header.height,
             "time_ms": head.header.time_ms,
             "block_hash": head.digest.hex(),
             "state_root": head.result.state_root.hex(),
-            "view": parts.engine.view,
-            "primary": parts.engine.primary,
-            "validators": [validator.name for validator in parts.genesis.validators.validators],
+            "view": parts.driver.engine.view,
+            "primary": parts.driver.engine.primary,
+            "validators": [validator.name for validator in validators.validators],
             "peers": peers,
-            "quorum": {"have": self._validators_reached(), "need": parts.genesis.validators.quorum},
+            "quorum": {"have": self._validators_reached(), "need": validators.quorum},
             "mempool": len(parts.mempool),
             "ready": not reasons,
             "service_key": member.service_key.hex(),
@@ -61,9 +63,9 @@ class Standing:
         reasons = []
         if parts.driver.halted is not None:
             reasons.append(f"it votes no more and only follows: {parts.driver.halted}")
-        elif not parts.engine.may_vote:
+        elif not parts.driver.engine.may_vote:
             reasons.append("it waits until enough members have said which of its votes they hold")
-        have, need = self._validators_reached(), parts.genesis.validators.quorum
+        have, need = self._validators_reached(), parts.opened.ledger.validators.quorum
         if have < need:
             reasons.append(f"a quorum is {need} validators, and {have} are reachable")
         behind = parts.catch_up.blocks_behind
@@ -76,6 +78,6 @@ class Standing:
 
     def _validators_reached(self) -> int:
         """How many validators this node can talk to, itself among them."""
-        names = {validator.name for validator in self._parts.genesis.validators.validators}
+        names = {validator.name for validator in self._parts.opened.ledger.validators.validators}
         reached = {peer.name for peer in self._parts.network.statuses() if peer.connected}
         return len(names & (reached | {self._parts.config.name}))

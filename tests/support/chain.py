@@ -133,7 +133,7 @@ def make_header(genesis: Genesis, ledger: Ledger, transactions: Sequence[Transac
         parent=head.digest,
         parent_result=head.result_digest,
         time_ms=time_ms,
-        proposer=NAMES[0],
+        proposer=ledger.validators.validators[0].name,
         first_view=0,
         tx_root=transactions_root([transaction.leaf for transaction in transactions]),
         tx_count=len(transactions),
