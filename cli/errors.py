@@ -29,6 +29,7 @@ _EXITS = {
     "genesis.invalid": Exit.UNVERIFIED,
     "id.malformed": Exit.USAGE,
     "identity.unknown": Exit.NOT_FOUND,
+    "member.unknown": Exit.NOT_FOUND,
     "receipt.invalid": Exit.UNVERIFIED,
     "record.not_held": Exit.NOT_FOUND,
     "seal.cannot_open": Exit.UNVERIFIED,
@@ -49,7 +50,12 @@ _REFUSED = {
     "identity.not_yet_valid",
     "identity.other_member",
     "identity.revoked",
+    "member.keys_too_soon",
+    "member.removed",
+    "network.not_validator",
+    "network.too_few_validators",
     "record.not_permitted",
+    "signers.not_organisation_key",
     "signers.not_service_key",
 }
 

@@ -21,6 +21,7 @@ COMMANDS = {
     "status": "cli.status:status",
     "health": "cli.status:health",
     "peers": "cli.status:peers",
+    "members": "cli.members:members",
     "key": "cli.key:key",
     "patient": "cli.patient:patient",
     "practitioner": "cli.practitioner:practitioner",

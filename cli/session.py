@@ -6,7 +6,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from cli.client import Hex, Node
+from cli.client import Hex, Json, Node
 from cli.errors import CliError, Exit, usage_error
 from cli.passphrase import Passphrases
 from cli.place import Place
@@ -15,7 +15,7 @@ from node.keys.did import encode_did, is_did
 from storage.schema.codec import DecodeError, parse_typed_id
 from storage.schema.genesis import Genesis, load_file
 
-_ID_KINDS = {"a": "access", "c": "consent", "r": "record", "x": "exclusion"}
+_ID_KINDS = {"a": "access", "c": "consent", "p": "proposal", "r": "record", "x": "exclusion"}
 _PREFIX_LENGTH_MAX = 64
 
 
@@ -31,6 +31,11 @@ class Person(msgspec.Struct):
     """What the ledger says of a DID, as far as a command needs it."""
 
     member: str
+
+
+class _MembersPage(msgspec.Struct):
+    members: list[Json]
+    next: str | None
 
 
 class _Matches(msgspec.Struct):
@@ -148,8 +153,23 @@ class Session:
         """
         return self.node.get(f"/v1/people/{quote(did)}", Person).member
 
+    def members(self) -> list[Json]:
+        """Return what the node says of the present members, by name.
+
+        Raises:
+            CliError: not reachable, or an answer that is none.
+        """
+        found: list[Json] = []
+        after: str | None = None
+        while True:
+            page = self.node.get("/v1/members", _MembersPage, after=after)
+            found += page.members
+            after = page.next
+            if after is None:
+                return found
+
     def resolve(self, kind: str, text: str) -> str:
-        """Return the whole typed id of a kind (``c``, ``x``, ``r``, ``a``) for itself or a unique prefix.
+        """Return the whole typed id of a kind (``c``, ``x``, ``r``, ``a``, ``p``) for itself or a unique prefix.
 
         Raises:
             CliError: nothing, or more than one thing, begins so.
