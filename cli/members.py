@@ -14,6 +14,7 @@ from cli.errors import usage_error
 from cli.home import load_card
 from cli.options import FILE, reading, writing
 from cli.output import Answer, facts, table
+from cli.rekey import rekey
 from cli.session import Session
 from cli.wallet import organisation_key
 from cli.writing import Committed, write_for_organisation
@@ -34,6 +35,9 @@ class _ProposalsPage(msgspec.Struct):
 @click.group(cls=Noun)
 def members() -> None:
     """Members: who belongs to the network, decided by vote."""
+
+
+members.add_command(rekey)
 
 
 @members.command("list", example="caretrace members list --node north")

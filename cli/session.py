@@ -11,6 +11,7 @@ from cli.errors import CliError, Exit, usage_error
 from cli.passphrase import Passphrases
 from cli.place import Place
 from cli.wallet import Key, Wallet, require_person
+from node.config import Home
 from node.keys.did import encode_did, is_did
 from storage.schema.codec import DecodeError, parse_typed_id
 from storage.schema.genesis import Genesis, load_file
@@ -50,7 +51,7 @@ class Session:
         self.place = place
         self.timeout_s = timeout_s
         self.waits = waits
-        self._passphrases = passphrases
+        self.passphrases = passphrases
 
     @cached_property
     def wallet(self) -> Wallet:
@@ -61,6 +62,11 @@ class Session:
     def node(self) -> Node:
         """The node that this command asks."""
         return self.place.connect(self.timeout_s, self._wallet_home())
+
+    @property
+    def home(self) -> Home:
+        """The home of the node that this command asks."""
+        return Home(self.place.node_home(self._wallet_home())[1])
 
     def _wallet_home(self) -> Path | None:
         pin = self.wallet.pin()
@@ -133,7 +139,7 @@ class Session:
         Raises:
             KeyFileError: the passphrase is wrong, or the file is damaged.
         """
-        return self._passphrases.open(key.file, key.name)
+        return self.passphrases.open(key.file, key.name)
 
     def did(self, who: str) -> str:
         """Return the DID, as text, of a name or a DID.

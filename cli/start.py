@@ -11,6 +11,7 @@ import click
 
 from cli.command import Verb
 from cli.errors import CliError, Exit
+from cli.home import load_appointed
 from cli.options import FILE, FOLDER, passphrase
 from cli.output import Answer
 from cli.passphrase import Passphrases
@@ -42,11 +43,12 @@ def start(home: Path | None, genesis: Path | None, passphrases: Passphrases) -> 
     if genesis:
         _place_genesis(place, genesis)
     _check_membership(place, config, keys)
-    secrets = passphrases.open(keys, f"the node {config.name}")
+    retired = [load_key_file(path) for path in place.retired_key_files]
+    (secrets, *older), _ = passphrases.open_together([keys, *retired], f"the node {config.name}")
     # By name, late: it loads libp2p and takes a second, which no other command is to wait for.
     process = import_module("node.runtime.process")
     try:
-        status: int = process.run(place.path, secrets)
+        status: int = process.run(place.path, secrets, [each["encryption"] for each in older])
     except process.StartError as error:
         raise CliError(error.code, str(error), hint=error.hint) from None
     return Answer({"name": config.name, "home": str(place.path)}, exit_code=Exit.OK if status == 0 else Exit.ERROR)
@@ -74,9 +76,12 @@ def _check_membership(home: Home, config: Config, keys: KeyFile) -> None:
     member = genesis.member(config.name)
     if member is None:
         raise CliError("member.unknown", f"{config.name} is no founder of the network {genesis.body.name}")
-    stated = {"node": member.node_key, "service": member.service_key, "encryption": member.encryption_key}
-    if stated != dict(keys.public):
-        raise CliError("member.keys_differ", f"the keys in {home.key_file} are not those that genesis states")
+    founding = {"node": member.node_key, "service": member.service_key, "encryption": member.encryption_key}
+    appointed = load_appointed(home)
+    if dict(keys.public) != (appointed or founding):
+        stated = "that the organisation appointed last" if appointed else "that genesis states"
+        hint = "finish it: caretrace members rekey" if home.next_key_file.exists() else None
+        raise CliError("member.keys_differ", f"the keys in {home.key_file} are not those {stated}", hint=hint)
 
 
 @click.command(cls=Verb, example="caretrace stop --home /var/lib/caretrace")

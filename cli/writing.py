@@ -12,6 +12,7 @@ import msgspec
 from cli.client import Hex, part_of
 from cli.errors import CliError, Exit
 from cli.output import Answer, facts
+from cli.passphrase import Passphrases
 from cli.session import Session
 from cli.wallet import Key
 from node.keys.did import encode_did
@@ -109,8 +110,12 @@ def commit(session: Session, key: Key, opened: Mapping[str, bytes], method: str,
     return await_commit(session, transaction_id(body).hex(), started)
 
 
-def write_for_organisation(session: Session, key: Key, method: str, arguments: Value, made: Made) -> Answer:
+def write_for_organisation(
+    session: Session, key: Key, method: str, arguments: Value, made: Made, passphrases: Passphrases | None = None
+) -> Answer:
     """Sign a call by an organisation's key, which binds its member as payer; send it and answer for it.
+
+    ``passphrases`` open the key where those of the session are for others.
 
     Raises:
         CliError: as for ``write``, or no present member has this key.
@@ -119,8 +124,9 @@ def write_for_organisation(session: Session, key: Key, method: str, arguments: V
     payers = [part_of(each, "name", str) for each in session.members() if each.get("organisation_key") == key.did.hex()]
     if not payers:
         raise CliError("organisation_key.unknown", f"{key.name} is the organisation key of no present member")
+    opened = (passphrases or session.passphrases).open(key.file, key.name)
     body = _body(session, payers[0], [key.did], method, arguments)
-    signatures = [sign_body(body, session.open(key)["organisation"])]
+    signatures = [sign_body(body, opened["organisation"])]
     started = time.monotonic()
     send(session, body, signatures)
     return answer(session, transaction_id(body).hex(), started, made)

@@ -2,7 +2,7 @@
 
 import secrets as randomness
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from node.custody.labels import Labels
 from node.custody.reader import Reader
 from node.custody.vault import Folder, Vault
 from node.custody.wire import CONTENT_SERVICE, KEY_SERVICE, PeerUnreachableError
+from node.keys.keyfile import public_key
 from node.mempool import Mempool
 from node.metrics import Metrics
 from node.network.host import Network
@@ -69,16 +70,25 @@ class Parts:
     """Every part of one node, wired together."""
 
     def __init__(
-        self, home: Home, config: Config, genesis: Genesis, secrets: Mapping[str, bytes], opened: Opened
+        self,
+        home: Home,
+        config: Config,
+        genesis: Genesis,
+        secrets: Mapping[str, bytes],
+        opened: Opened,
+        older_encryption: Sequence[bytes] = (),
     ) -> None:
-        """Wire the parts of member ``config.name``; handlers are registered, nothing runs."""
+        """Wire the parts of member ``config.name``; handlers are registered, nothing runs.
+
+        ``older_encryption`` are the secrets of encryption keys that were replaced.
+        """
         self.config = config
         self.genesis = genesis
         self.opened = opened
         self.metrics = Metrics()
         self.network = Network(config.name, secrets["node"], config.listen, other_members(genesis, config.name))
         self._make_replication(secrets["node"])
-        self._make_custody(home, secrets)
+        self._make_custody(home, secrets, older_encryption)
         self._connect()
 
     def _make_replication(self, node_seed: bytes) -> None:
@@ -106,20 +116,20 @@ class Parts:
         )
         self.catch_up = CatchUp(name, self.chain, self.driver, self.network, self.metrics, self.intake.verify)
 
-    def _make_custody(self, home: Home, secrets: Mapping[str, bytes]) -> None:
+    def _make_custody(self, home: Home, secrets: Mapping[str, bytes], older_encryption: Sequence[bytes]) -> None:
         name, ledger = self.config.name, self.opened.ledger
-        member = self.genesis.member(name)
-        assert member is not None, "a node is started by a member of its network"
+        encryption_key = public_key("encryption", secrets["encryption"])
+        encryption_secrets = (secrets["encryption"], *older_encryption)
         self.custodian = Custodian(
             name,
             self.genesis.chain_id,
-            member.service_key,
-            member.encryption_key,
+            public_key("service", secrets["service"]),
+            encryption_key,
             secrets["service"],
-            secrets["encryption"],
+            encryption_secrets,
         )
         vault = Vault(home.resolve(self.config.vault))
-        data_keys = DataKeys(Folder(home.resolve(self.config.data_keys)), member.encryption_key, secrets["encryption"])
+        data_keys = DataKeys(Folder(home.resolve(self.config.data_keys)), encryption_key, encryption_secrets)
         submit = self.intake.submit
         self.commits = Commits(ledger.head.height)
         self.labels = Labels(data_keys)

@@ -5,7 +5,7 @@ import gc
 import logging
 import os
 import signal
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -76,10 +76,11 @@ class StartError(Exception):
         self.hint = _HINTS.get(code)
 
 
-def run(home_path: Path, secrets: Mapping[str, bytes]) -> int:
+def run(home_path: Path, secrets: Mapping[str, bytes], older_encryption: Sequence[bytes] = ()) -> int:
     """Run a home's node until SIGTERM or SIGINT; returns the exit code.
 
-    ``secrets`` are the opened keys ``node``, ``service`` and ``encryption``, 32 bytes each.
+    ``secrets`` are the opened keys ``node``, ``service`` and ``encryption``, 32 bytes each; ``older_encryption`` those
+    of encryption keys that were replaced.
 
     Raises:
         StartError: it cannot run, or its disk fails; the reason is in words.
@@ -94,7 +95,7 @@ def run(home_path: Path, secrets: Mapping[str, bytes]) -> int:
         signatures.self_test()
         codec.self_test()
         with locked(home), _opened(home, config, genesis) as opened:
-            parts = Parts(home, config, genesis, secrets, opened)
+            parts = Parts(home, config, genesis, secrets, opened, older_encryption)
             # What exists now lives as long as the process: the collector need not look at it again.
             gc.freeze()
             trio.run(partial(_run, home, config, genesis_file, parts), strict_exception_groups=True)
