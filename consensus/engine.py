@@ -19,7 +19,8 @@ out **in order**. Its duties:
    verifies, executes and commits them by itself, then tells the engine with ``Advanced``.
 7. After ``Halt`` this replica votes and persists no more, but goes on to deliver: the host follows as an observer.
 
-An engine serves one epoch: when the validator set changes, the host makes another.
+An engine serves one epoch. When a block is committed that ends it, the host carries out nothing more of this engine and
+makes another. ``LaterEpoch`` says that others may be in one that is not known yet.
 """
 
 from collections.abc import Mapping
@@ -142,11 +143,10 @@ class Draft:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """Judge a proposed block.
+    """Judge a proposed block. ``bodies`` is what its proposer gave to ``Drafted``, or empty.
 
     ``certified``: it carries a prepared certificate, which exempts it from the clock and from nothing else; a block
-    that was refused may be asked about again so. ``bodies`` is what the proposer gave to ``Drafted``, or empty.
-    ``holders`` are members that are likely to have the bodies, the likeliest first.
+    that was refused may be asked about again so. ``holders`` are likely to have the bodies, the likeliest first.
     """
 
     header: Header
@@ -198,6 +198,13 @@ class CatchUp:
 
 
 @dataclass(frozen=True, slots=True)
+class LaterEpoch:
+    """A member speaks as one of a later epoch: if that is so, it has the blocks that lead there. Nothing proves it."""
+
+    peer: str
+
+
+@dataclass(frozen=True, slots=True)
 class ViewEntered:
     """For status and logs: the view and its primary."""
 
@@ -232,17 +239,16 @@ class Halt:
 # fmt: off
 Effect = (
     Persist | Truncate | Send | Broadcast | Draft | Check | Execute | Deliver
-    | SetTimer | CancelTimer | CatchUp | ViewEntered | Fault | Accuse | Halt
+    | SetTimer | CancelTimer | CatchUp | LaterEpoch | ViewEntered | Fault | Accuse | Halt
 )
 # fmt: on
 
 
 @dataclass(frozen=True, slots=True)
 class Recovered:
-    """What a replica finds on its disk when it starts: the last committed block, and its vote log's records.
+    """What a replica finds on its disk: the last committed block, its result's digest, its vote log's records.
 
-    ``result`` is the digest of the block's result. ``log_whole`` is False if the vote log was lost or damaged: what
-    it promised is unknown, so the replica must not vote.
+    ``log_whole`` is False if the log was lost or damaged: what it promised is unknown, so the replica must not vote.
     """
 
     header: Header
@@ -250,18 +256,6 @@ class Recovered:
     result: bytes
     records: tuple[bytes, ...]
     log_whole: bool = True
-
-
-class Signer(Protocol):
-    """Signs and checks votes; deterministic, handed in by the host."""
-
-    def sign(self, preimage: bytes) -> bytes:
-        """Sign with this replica's node key; 64 bytes."""
-        ...
-
-    def verify(self, position: int, preimage: bytes, signature: bytes) -> bool:
-        """Tell whether the validator at this position of the set signed the preimage."""
-        ...
 
 
 class Engine(Protocol):

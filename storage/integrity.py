@@ -42,6 +42,7 @@ from storage.schema.codec import DecodeError
 from storage.schema.genesis import Genesis
 from storage.schema.signatures import SignatureError
 from storage.schema.transaction import Transaction, decode_transaction
+from storage.schema.validators import ValidatorSet
 from storage.state import PreparedState
 
 REPLAY_PREFIX = "verify-"
@@ -79,6 +80,11 @@ class Executed(Protocol):
     @property
     def trail(self) -> tuple[tuple[bytes, int], ...]:
         """Subjects with the outcomes that concern them."""
+        ...
+
+    @property
+    def validators(self) -> ValidatorSet:
+        """Who decides the next height."""
         ...
 
 
@@ -188,7 +194,7 @@ def _read_everything(reader: Reader) -> None:
 
 def _replay_block(blocks: Blocks, genesis: Genesis, replay: Ledger, execute: Execute) -> None:
     height = replay.head.height + 1
-    head = load_certified(blocks, genesis, height)
+    head = load_certified(blocks, replay.epochs, height)
     _check_place(head.header, genesis, replay)
     transactions = _checked_transactions(blocks, head.header)
     outcomes = blocks.outcomes(height)
@@ -207,6 +213,7 @@ def _replay_block(blocks: Blocks, genesis: Genesis, replay: Ledger, execute: Exe
             seen=executed.seen,
             expired=executed.expired,
             trail=executed.trail,
+            validators=executed.validators,
         ),
         sync=False,
     )
@@ -214,7 +221,7 @@ def _replay_block(blocks: Blocks, genesis: Genesis, replay: Ledger, execute: Exe
 
 def _check_place(header: Header, genesis: Genesis, replay: Ledger) -> None:
     below = replay.head
-    if header.chain_id != genesis.chain_id or header.validators_hash != genesis.validators.digest():
+    if header.chain_id != genesis.chain_id or header.validators_hash != replay.validators.digest():
         raise DatabaseCorruptError(AREAS[HEADER], "of another network or other validators", header.height)
     if (header.parent, header.parent_result) != (below.digest, below.result_digest):
         raise DatabaseCorruptError(AREAS[HEADER], "not built on the block below", header.height)

@@ -13,13 +13,16 @@ from typing import Self
 
 from storage.blocks import Block, Blocks, height_key, stage_block
 from storage.database import HISTORY, META, Database
+from storage.epoch_links import stage_link
 from storage.indexes import Indexes
 from storage.merkle.log import Frontier
 from storage.opening import VOTES, Head, check_beginning, load_head, load_history, load_state, make_head, open_database
 from storage.receipts import Receipts
 from storage.schema.block import Certificate, Header, Outcome, Result, history_leaf
+from storage.schema.epochs import EpochLink, Epochs
 from storage.schema.genesis import Genesis
 from storage.schema.state_proof import StateProof
+from storage.schema.validators import ValidatorSet
 from storage.state import PreparedState, State
 
 __all__ = ["Block", "Commit", "Head", "Ledger"]
@@ -31,7 +34,7 @@ class Commit:
 
     ``ids`` are those of its transactions, in order. ``seen`` has for each expiry minute the sorted ids that expire
     then; ``expired`` names the lists, by (minute, height), that go, oldest first. ``trail`` has (subject, index of the
-    outcome that concerns it).
+    outcome that concerns it). ``validators`` decide the next height.
     """
 
     block: Block
@@ -40,6 +43,7 @@ class Commit:
     seen: Mapping[int, tuple[bytes, ...]]
     expired: tuple[tuple[int, int], ...]
     trail: tuple[tuple[bytes, int], ...]
+    validators: ValidatorSet
 
 
 class Ledger:
@@ -49,7 +53,7 @@ class Ledger:
     ``DatabaseCorruptError`` where what is stored is damaged.
     """
 
-    def __init__(self, database: Database, head: Head, history: Frontier, state: State) -> None:
+    def __init__(self, database: Database, head: Head, epochs: Epochs, history: Frontier, state: State) -> None:
         """Put a ledger together from its checked parts."""
         self.database = database
         self._committing = Lock()
@@ -58,6 +62,7 @@ class Ledger:
         self._receipts = Receipts(self._blocks, self._indexes)
         self._history = history
         self.head = head
+        self.epochs = epochs
         self.state = state
         self.synced_batch_count = 0
 
@@ -73,8 +78,8 @@ class Ledger:
         database = open_database(path, genesis, genesis_state)
         try:
             check_beginning(database, genesis, genesis_state)
-            head = load_head(database, genesis)
-            return cls(database, head, load_history(database, head), load_state(database, genesis, head))
+            head, epochs = load_head(database, genesis)
+            return cls(database, head, epochs, load_history(database, head), load_state(database, genesis, head))
         except BaseException:
             database.close()
             raise
@@ -102,6 +107,9 @@ class Ledger:
         stage_block(batch, header, block.result, block.envelopes, block.outcomes, block.certificate)
         self._indexes.stage(batch, header.height, commit.ids, commit.seen, commit.expired, commit.trail)
         self.state.stage(commit.state, batch)
+        link = self._link(commit)
+        if link is not None:
+            stage_link(batch, link)
         batch.put(HISTORY, b"".join(self._history.peaks))
         batch.put(META + b"head", height_key(header.height))
         with self._committing:
@@ -111,6 +119,8 @@ class Ledger:
             self._indexes.apply(commit.seen, commit.expired)
             self._history.append(history_leaf(head.digest, head.result_digest))
             self.head = head
+            if link is not None:
+                self.epochs.append(link)
 
     def _check(self, commit: Commit, head: Head) -> None:
         header, certificate = head.header, commit.block.certificate
@@ -121,7 +131,15 @@ class Ledger:
         assert certificate.height == header.height, "the certificate is the block's own"
         assert (certificate.digest, certificate.result) == (head.digest, head.result_digest), "and says what we got"
         assert commit.state.root == head.result.state_root, "the state is the certified one"
+        assert header.validators_hash == self.validators.digest(), "those who were to decide have decided"
+        assert commit.validators.digest() == head.result.next_validators_hash, "and name who decides next"
         assert len(commit.ids) == len(commit.block.envelopes) == header.tx_count, "each transaction has its id"
+
+    def _link(self, commit: Commit) -> EpochLink | None:
+        if commit.validators == self.validators:
+            return None
+        block = commit.block
+        return EpochLink(block.header, block.result, block.certificate, commit.validators)
 
     @property
     def has_vote_log(self) -> bool:
@@ -136,6 +154,11 @@ class Ledger:
             self.database.write(batch)
 
     # ---------------------------------------------------------------------------------------------------- reading
+
+    @property
+    def validators(self) -> ValidatorSet:
+        """The set that decides the next height."""
+        return self.epochs.newest
 
     @property
     def history(self) -> Frontier:

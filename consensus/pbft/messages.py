@@ -160,6 +160,18 @@ MESSAGE: Form[Message] = Form(Message, MESSAGE_BYTES_MAX)
 NO_SIGNATURE = bytes(64)
 
 
+def epoch_of(message: Message) -> int | None:
+    """Return the epoch that a message is of; an ANSWER is of the HELLO that asked."""
+    match message:
+        case Proposal():
+            return message.header.epoch
+        case ViewChange():
+            return message.signed.change.epoch
+        case Answer():
+            return None
+    return message.epoch
+
+
 def proposal_vote(proposal: Proposal, digest: bytes, signer: int) -> Vote:
     """Return the vote that a proposal is."""
     header = proposal.header

@@ -23,7 +23,10 @@ FORGETFUL = (
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """The last committed block: height, digest, digest of its result, and the proof of both (none for height 0)."""
+    """The last committed block: height, digest, digest of its result, and the proof of both.
+
+    There is none of height 0, nor of a block that another epoch's validators have certified.
+    """
 
     height: int
     digest: bytes
@@ -60,7 +63,7 @@ class State:
         self.slot = Slot()
         self.view = 0
         self.entered = True
-        self.base = 0
+        self.base = members.handover_height
         self.selected = ZERO_DIGEST
         self.new_view: NewView | None = None
         self.changes: dict[int, ViewChange] = {}
@@ -150,7 +153,7 @@ class State:
 
     def view_record(self) -> ViewRecord:
         """Return what the log must say of the view that we are bound to."""
-        return ViewRecord(self.view, self.entered, self.base, self.selected, self.new_view)
+        return ViewRecord(self.members.epoch, self.view, self.entered, self.base, self.selected, self.new_view)
 
     def prepared_records(self) -> tuple[PreparedRecord, ...]:
         """Return the record of what is prepared, unless the log has it, and take it as logged."""

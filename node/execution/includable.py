@@ -122,7 +122,7 @@ def check_block(header: Header, transactions: Sequence[Transaction], parent: Par
 
 def _check_header(header: Header, parent: Parent, genesis: Genesis) -> None:
     head = parent.head
-    validators = genesis.validators
+    validators = parent.validators
     for name, stated, expected in (
         ("version", header.version, BLOCK_VERSION),
         ("chain_id", header.chain_id, genesis.chain_id),

@@ -60,7 +60,7 @@ class Execution:
 
     ``seen`` holds the block's ids, sorted, by the minute in which they expire; ``expired`` names the lists of seen
     ids, by minute and height, that go with this block; ``trail`` pairs a subject with the outcome that concerns it:
-    a refusal that concerns nobody else concerns its first signer.
+    a refusal that concerns nobody else concerns its first signer. ``validators`` decide the next height.
     """
 
     outcomes: tuple[bytes, ...]
@@ -71,6 +71,7 @@ class Execution:
     expired: tuple[tuple[int, int], ...]
     trail: tuple[tuple[bytes, int], ...]
     refused_count: int
+    validators: ValidatorSet
 
 
 def execute_block(header: Header, transactions: Sequence[Transaction], ground: Ground, genesis: Genesis) -> Execution:
@@ -95,8 +96,9 @@ def execute_block(header: Header, transactions: Sequence[Transaction], ground: G
     writes = overlay.writes()
     prepared = ground.state.prepare(writes)
     outcomes_root = log.root([log.leaf_hash(outcome) for outcome in outcomes])
-    result = Result(prepared.root, outcomes_root, len(outcomes), load_validators(overlay).digest())
-    return Execution(tuple(outcomes), writes, result, prepared, seen, expired, tuple(trail), refused_count)
+    validators = load_validators(overlay)
+    result = Result(prepared.root, outcomes_root, len(outcomes), validators.digest())
+    return Execution(tuple(outcomes), writes, result, prepared, seen, expired, tuple(trail), refused_count, validators)
 
 
 def _execute_one(

@@ -58,7 +58,7 @@ class Chain:
         return Header(
             version=BLOCK_VERSION,
             chain_id=self.genesis.chain_id,
-            epoch=head.header.epoch,
+            epoch=self.ledger.validators.epoch,
             height=head.header.height + 1,
             parent=head.digest,
             parent_result=head.result_digest,
@@ -68,7 +68,7 @@ class Chain:
             tx_root=log.root([transaction.leaf for transaction in transactions]),
             tx_count=len(transactions),
             tx_bytes=sum(len(transaction.envelope) for transaction in transactions),
-            validators_hash=self.genesis.validators.digest(),
+            validators_hash=self.ledger.validators.digest(),
             history_root=self.ledger.history.root(),
         )
 
@@ -105,6 +105,7 @@ class Chain:
                 seen=execution.seen,
                 expired=execution.expired,
                 trail=execution.trail,
+                validators=execution.validators,
             )
         )
         self._metrics.synced_batches.inc(self.ledger.synced_batch_count - syncs_before)

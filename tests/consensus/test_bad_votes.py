@@ -8,6 +8,7 @@ from consensus.engine import (
     Executed,
     Fault,
     Halt,
+    LaterEpoch,
 )
 from consensus.pbft.messages import ViewChange, Vote
 from storage.schema.block import VoteType
@@ -129,14 +130,14 @@ def test_another_result_than_the_quorums_halts_and_delivers_nothing() -> None:
     assert not bench.replica.may_vote
 
 
-def test_votes_of_another_epoch_are_left_alone() -> None:
+def test_votes_of_a_later_epoch_only_show_that_there_may_be_one() -> None:
     bench = Bench()
     header = bench.header()
 
     effects = bench.receive(2, replace(bench.vote(2, VoteType.PREPARE, header), epoch=1))
     effects += bench.receive(0, bench.proposal(replace(header, epoch=1)))
 
-    assert effects == []
+    assert effects == [LaterEpoch("m2"), LaterEpoch("m0")]
 
 
 def test_a_proposal_whose_header_does_not_fit_this_chain_is_never_checked() -> None:

@@ -130,7 +130,7 @@ def test_the_largest_new_view_fits_into_a_message() -> None:
     second = replace(bench.header(height=2, parent=first), proposer="m" * 32, time_ms=2**63 - 1)
     prepared = Prepared(bench.certificate(VoteType.PREPARE, second), second)
     changes = [bench.change(signer, 2**40, head, prepared) for signer in range(VALIDATORS_MAX)]
-    record = ViewRecord(2**40, True, 1, second.digest(), bench.new_view(0, 2**40, changes))
+    record = ViewRecord(0, 2**40, True, 1, second.digest(), bench.new_view(0, 2**40, changes))
 
     assert len(encode(record)) <= MESSAGE_BYTES_MAX
     assert RECORD.decode(encode(record)) == record

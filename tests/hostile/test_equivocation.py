@@ -5,7 +5,8 @@ import pytest
 from cli.client import Json
 from storage.schema.block import VoteType
 from tests.support.hostile_network import HONEST, HOSTILE
-from tests.support.hostile_validator import HostileValidator, Made, harmless, order
+from tests.support.hostile_validator import HostileValidator, Made
+from tests.support.raw_calls import harmless, order
 from tests.support.running_network import until
 
 pytestmark = pytest.mark.cluster

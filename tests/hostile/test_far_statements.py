@@ -12,7 +12,8 @@ from storage.schema.block import VoteType, vote_preimage
 from storage.schema.codec import encode
 from storage.schema.signatures import sign
 from tests.support.hostile_network import HONEST, rss_bytes
-from tests.support.hostile_validator import HostileValidator, harmless, order
+from tests.support.hostile_validator import HostileValidator
+from tests.support.raw_calls import harmless, order
 from tests.support.running_network import until
 
 pytestmark = pytest.mark.cluster

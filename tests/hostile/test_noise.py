@@ -27,8 +27,8 @@ from storage.schema.calls import Grant
 from storage.schema.codec import encode
 from tests.support.hostile_member import HostileMember
 from tests.support.hostile_network import GUESTS, HONEST, dropped, guest, rss_bytes
-from tests.support.hostile_validator import HostileValidator, order
-from tests.support.raw_calls import caller, counted, provision
+from tests.support.hostile_validator import HostileValidator
+from tests.support.raw_calls import caller, counted, order, provision
 from tests.support.running_network import until
 
 pytestmark = pytest.mark.cluster

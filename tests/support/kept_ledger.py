@@ -37,6 +37,7 @@ class KeptLedger:
                 seen=execution.seen,
                 expired=execution.expired,
                 trail=execution.trail,
+                validators=execution.validators,
             )
         )
         return execution

@@ -14,6 +14,7 @@ from typing import Any
 
 import vector_agreement
 import vector_blocks
+import vector_epochs
 import vector_genesis
 import vector_identifiers
 import vector_malformed
@@ -39,9 +40,11 @@ def files() -> dict[str, bytes]:
         "transactions.json": rendered(vector_transactions.transactions()),
         "block.json": rendered(vector_blocks.block()),
         "agreement.json": rendered(vector_agreement.agreement()),
+        "epochs.json": rendered(vector_epochs.epochs()),
         "malformed.json": rendered(vector_malformed.malformed()),
         "genesis.json": vector_genesis.genesis_file(),
         "founding.json": rendered(vector_genesis.founding()),
+        "epochs.bin": vector_epochs.FILE,
         "receipt.bin": vector_blocks.receipt(vector_transactions.REQUEST),
         "receipt-refused.bin": vector_blocks.receipt(vector_transactions.REQUEST_DENIED),
     }

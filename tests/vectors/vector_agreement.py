@@ -81,7 +81,7 @@ def agreement() -> dict[str, Any]:
         "proposal": [1, vote_message(1, PROPOSAL_VOTE), HEADER_LIST, TX_LEAVES],
         "commit": [1, vote_message(COMMIT, vote(2, COMMIT)), None, []],
         "prepared": [2, PREPARED, HEADER_LIST, TX_LEAVES],
-        "view": [3, NEXT_VIEW, True, HEIGHT - 1, DIGEST, new_view()],
+        "view": [3, EPOCH, NEXT_VIEW, True, HEIGHT - 1, DIGEST, new_view()],
         "halt": [4],
     }
     return {
