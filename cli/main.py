@@ -16,6 +16,7 @@ COMMANDS = {
     "testnet": "cli.testnet:testnet",
     "init": "cli.init:init",
     "found": "cli.found:found",
+    "join": "cli.invite:join",
     "start": "cli.start:start",
     "stop": "cli.start:stop",
     "status": "cli.status:status",

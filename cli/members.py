@@ -12,6 +12,7 @@ from cli.client import Json, part_of
 from cli.command import Noun
 from cli.errors import usage_error
 from cli.home import load_card
+from cli.invite import invite
 from cli.options import FILE, reading, writing
 from cli.output import Answer, facts, table
 from cli.rekey import rekey
@@ -37,6 +38,7 @@ def members() -> None:
     """Members: who belongs to the network, decided by vote."""
 
 
+members.add_command(invite)
 members.add_command(rekey)
 
 

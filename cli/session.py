@@ -14,6 +14,7 @@ from cli.wallet import Key, Wallet, require_person
 from node.config import Home
 from node.keys.did import encode_did, is_did
 from storage.schema.codec import DecodeError, parse_typed_id
+from storage.schema.epochs import Epochs, load_epochs
 from storage.schema.genesis import Genesis, load_file
 
 _ID_KINDS = {"a": "access", "c": "consent", "p": "proposal", "r": "record", "x": "exclusion"}
@@ -100,6 +101,15 @@ class Session:
                 hint="keep a wallet for each network: --wallet DIR",
             )
         return genesis
+
+    @property
+    def epochs(self) -> Epochs:
+        """The chain of epochs up to now, each proven from the wallet's genesis on.
+
+        Raises:
+            EpochError: what the node shows does not follow from it.
+        """
+        return load_epochs(self.node.get_bytes("/v1/epochs"), self.genesis)
 
     def require_same_network(self) -> None:
         """Refuse a node of another network than the wallet's, before anything is handed to it.

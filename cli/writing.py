@@ -211,7 +211,7 @@ def await_commit(session: Session, transaction: str, started: float) -> Committe
     """
     with _naming(transaction):
         data = _await_receipt(session, transaction, started)
-    proven = verify_receipt(data, session.genesis)
+    proven = verify_receipt(data, session.genesis, session.epochs)
     if proven.transaction.id.hex() != transaction:
         raise CliError("receipt.invalid", "the node gave the receipt of another transaction", transaction=transaction)
     if proven.outcome.code != "ok":

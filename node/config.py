@@ -115,6 +115,11 @@ class Home:
         return sorted(self.key_file.parent.glob("retired-*.key"))
 
     @property
+    def invite_file(self) -> Path:
+        """The invite by which this hospital came to the network, where it did not found it."""
+        return self.path / "network.invite"
+
+    @property
     def run_folder(self) -> Path:
         """What exists while the node runs: socket and pid file."""
         return self.path / "run"
