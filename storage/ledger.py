@@ -141,16 +141,15 @@ class Ledger:
         block = commit.block
         return EpochLink(block.header, block.result, block.certificate, commit.validators)
 
-    @property
-    def has_vote_log(self) -> bool:
-        """Whether a vote log was ever begun beside this ledger."""
-        return self.database.get(VOTES) is not None
+    def has_vote_log(self, node_key: bytes) -> bool:
+        """Whether a vote log of this key was ever begun beside this ledger, and no later key's."""
+        return self.database.get(VOTES) == node_key
 
-    def note_vote_log(self) -> None:
-        """Remember that a vote log was begun, so that its loss is noticed."""
-        if not self.has_vote_log:
+    def note_vote_log(self, node_key: bytes) -> None:
+        """Remember that a key's vote log was begun, so that its loss is noticed."""
+        if not self.has_vote_log(node_key):
             batch = self.database.batch()
-            batch.put(VOTES, b"")
+            batch.put(VOTES, node_key)
             self.database.write(batch)
 
     # ---------------------------------------------------------------------------------------------------- reading

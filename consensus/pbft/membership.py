@@ -12,6 +12,7 @@ class Membership:
     """One replica's place in the validator set, with its signer. Certificates that hold are remembered, a few.
 
     ``handover_height`` is that of the block which handed over to this set, or 0: in its epoch nobody certified it.
+    ``is_seated`` is False for a member of the set that votes with another key than ours.
     """
 
     def __init__(
@@ -22,6 +23,8 @@ class Membership:
         signer: Signer,
         rotation_blocks: int,
         handover_height: int = 0,
+        *,
+        is_seated: bool = True,
     ) -> None:
         self.name = name
         self.chain_id = chain_id
@@ -31,7 +34,7 @@ class Membership:
         self.validators_hash = validators.digest()
         self.names = tuple(validator.name for validator in validators.validators)
         self.positions = {member: position for position, member in enumerate(self.names)}
-        self.position = self.positions.get(name)
+        self.position = self.positions.get(name) if is_seated else None
         self.quorum = validators.quorum
         self.faults_tolerated = faults_tolerated(len(self.names))
         self._rotation_blocks = rotation_blocks

@@ -53,12 +53,16 @@ class Pbft:
         *,
         rotation_blocks: int = 64,
         handover_height: int = 0,
+        is_seated: bool = True,
     ) -> None:
         """Make the replica of a member, or of an observer that is none of the validators.
 
         ``rotation_blocks`` is the chain's parameter of that name; at ``handover_height`` these validators took over.
+        ``is_seated`` is whether the set, if it names this member, names the key that ``signer`` signs with.
         """
-        self._members = Membership(name, chain_id, validators, signer, rotation_blocks, handover_height)
+        self._members = Membership(
+            name, chain_id, validators, signer, rotation_blocks, handover_height, is_seated=is_seated
+        )
         self._state: State | None = None
         self._heights: dict[str, int] = {}
 

@@ -123,7 +123,7 @@ class Queries:
         if height == 0:
             return shown
         block = self._ledger.block(height)
-        names = [validator.name for validator in self._services.genesis.validators.validators]
+        names = [validator.name for validator in self._ledger.epochs.of(header.epoch).validators]
         outcomes = map(OUTCOME.decode, block.outcomes)
         return shown | {
             "state_root": block.result.state_root.hex(),

@@ -16,6 +16,8 @@ from storage.schema.codec import Role
 from storage.schema.validators import ValidatorSet
 
 T = TypeVar("T")
+
+MEMBER = b"member/"
 KeyKind = Literal["organisation", "node", "service", "encryption"]
 
 
@@ -137,7 +139,7 @@ def validators_key() -> bytes:
 
 def member_key(name: str) -> bytes:
     """Where a member stands."""
-    return b"member/" + name.encode()
+    return MEMBER + name.encode()
 
 
 def key_key(public_key: bytes) -> bytes:

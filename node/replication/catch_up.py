@@ -6,6 +6,7 @@ transaction's signature was checked, and executing it gave the certified result.
 
 import logging
 from collections.abc import Callable
+from functools import partial
 
 import trio
 
@@ -32,7 +33,9 @@ from storage.schema.signatures import SignatureError
 from storage.schema.transaction import Transaction, decode_transaction
 
 HEAD_EVERY_S = 0.5
+HINTS_EVERY_S = 1.0
 REQUEST_TIMEOUT_S = 10.0
+HINT_TIMEOUT_S = 3.0
 VERIFY_CHUNK = 50
 
 log = logging.getLogger("caretrace.catch_up")
@@ -60,6 +63,8 @@ class CatchUp:
         self._target = 0
         self._holders: list[str] = []
         self._wanted = trio.Event()
+        self._hints: dict[str, None] = {}
+        self._hinted = trio.Event()
         self._announced: Committed | None = None
         chain.listen(self._on_commit)
 
@@ -74,6 +79,11 @@ class CatchUp:
         self._holders = [*peers, *(peer for peer in self._holders if peer not in peers)]
         self._wanted.set()
 
+    def hint(self, peer: str) -> None:
+        """A peer speaks as one of a later epoch. Nothing proves it, so it is only asked what follows the head."""
+        self._hints[peer] = None
+        self._hinted.set()
+
     @property
     def blocks_behind(self) -> int:
         """How many certified blocks this node knows of and does not have."""
@@ -83,6 +93,7 @@ class CatchUp:
         """Fetch what is wanted and announce what was committed, until cancelled."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._fetch_wanted)
+            nursery.start_soon(self._follow_hints)
             nursery.start_soon(self._announce)
 
     async def _fetch_wanted(self) -> None:
@@ -92,21 +103,38 @@ class CatchUp:
             while self._chain.head.header.height < self._target:
                 before = self._chain.head.header.height
                 for holder in list(self._holders):
-                    await self._fetch_from(holder)
+                    await self._fetch_from(holder, lambda: self._chain.head.header.height < self._target)
                 if self._chain.head.header.height == before:
                     # Nobody could help now; the engine or the next announcement asks again.
                     await trio.sleep(1.0)
                     break
 
-    async def _fetch_from(self, holder: str) -> None:
-        """Take blocks from one peer for as long as it gives valid ones."""
+    async def _follow_hints(self) -> None:
+        """Ask those who may be in a later epoch, each at most once a second, and none at another's expense."""
+        while True:
+            await self._hinted.wait()
+            self._hinted = trio.Event()
+            hints, self._hints = self._hints, {}
+            is_wanted = partial(self._is_in, self._chain.ledger.validators.epoch)
+            async with trio.open_nursery() as nursery:
+                for peer in hints:
+                    nursery.start_soon(self._fetch_from, peer, is_wanted, HINT_TIMEOUT_S)
+            await trio.sleep(HINTS_EVERY_S)
+
+    def _is_in(self, epoch: int) -> bool:
+        return self._chain.ledger.validators.epoch == epoch
+
+    async def _fetch_from(
+        self, holder: str, is_wanted: Callable[[], bool], timeout_s: float = REQUEST_TIMEOUT_S
+    ) -> None:
+        """Take blocks from one peer for as long as they are wanted and it gives valid ones."""
         before = -1
         # Whoever answers without bringing us on is not asked again now.
-        while before < self._chain.head.header.height < self._target:
+        while before < self._chain.head.header.height and is_wanted():
             before = self._chain.head.header.height
             request = encode(BlocksRequest(before + 1))
             try:
-                payload = await self._network.request(holder, BLOCKS_SERVICE, request, REQUEST_TIMEOUT_S)
+                payload = await self._network.request(holder, BLOCKS_SERVICE, request, timeout_s)
                 answer = BLOCKS_ANSWER.decode(payload)
                 for encoded in answer.blocks:
                     await self._apply(decode_certified_block(encoded))
@@ -130,7 +158,7 @@ class CatchUp:
         head = self._chain.head
         if header.height <= head.header.height:
             return  # Committed meanwhile, in the ordinary way.
-        validators = self._chain.genesis.validators
+        validators = self._chain.ledger.validators
         verify_certificate(certificate, VoteType.COMMIT, self._chain.genesis.chain_id, validators)
         if (certificate.height, certificate.digest) != (header.height, header.digest()):
             raise CertificateError("the certificate is about another block")
@@ -184,8 +212,11 @@ class CatchUp:
             head = HEAD.decode(data)
             if head.header.height <= self._chain.head.header.height + 1:
                 return
-            genesis = self._chain.genesis
-            verify_certificate(head.certificate, VoteType.COMMIT, genesis.chain_id, genesis.validators)
+            validators = self._chain.ledger.validators
+            if head.certificate.epoch > validators.epoch:
+                self.hint(publisher)
+                return
+            verify_certificate(head.certificate, VoteType.COMMIT, self._chain.genesis.chain_id, validators)
         except (DecodeError, CertificateError) as error:
             raise PeerFaultError(f"announced an invalid head: {error}") from None
         if (head.certificate.height, head.certificate.digest) == (head.header.height, head.header.digest()):

@@ -7,6 +7,7 @@ called from one task and never awaits: between executing and committing nothing 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from node.contracts.entries import MEMBER
 from node.execution.includable import check_block
 from node.execution.transition import Execution, execute_block
 from node.metrics import Metrics
@@ -31,6 +32,7 @@ class Committed:
     certificate: Certificate
     transactions: tuple[Transaction, ...]
     outcomes: tuple[bytes, ...]
+    members_changed: bool
 
 
 class Chain:
@@ -110,6 +112,7 @@ class Chain:
         )
         self._metrics.synced_batches.inc(self.ledger.synced_batch_count - syncs_before)
         self._metrics.committed(len(transactions), execution.refused_count)
-        committed = Committed(header, certificate, tuple(transactions), execution.outcomes)
+        members_changed = any(key.startswith(MEMBER) for key in execution.writes)
+        committed = Committed(header, certificate, tuple(transactions), execution.outcomes, members_changed)
         for listener in self._listeners:
             listener(committed)

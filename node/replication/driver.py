@@ -12,13 +12,14 @@ from typing import Any
 import trio
 
 from consensus import engine as ordering
-from consensus.engine import Engine, Event, TimerFired, WorkWaiting
+from consensus.engine import Event, TimerFired, WorkWaiting
 from node.execution.transition import Execution
 from node.mempool import Mempool
 from node.metrics import Metrics
 from node.network.host import Network
 from node.replication.bodies import Bodies
 from node.replication.chain import Chain, DivergedError
+from node.replication.engines import EngineMaker
 from node.replication.in_flight import InFlight
 from node.replication.promises import Promises
 from node.replication.proposer import Proposer
@@ -40,7 +41,7 @@ class Driver:
 
     def __init__(
         self,
-        engine: Engine,
+        make_engine: EngineMaker,
         chain: Chain,
         promises: Promises,
         network: Network,
@@ -50,8 +51,9 @@ class Driver:
         metrics: Metrics,
         wall_ms: Callable[[], int],
     ) -> None:
-        """Take the parts; nothing happens before ``run``."""
-        self.engine = engine
+        """Take the parts; nothing happens before ``run``. ``make_engine`` makes the engine of each epoch."""
+        self._make_engine = make_engine
+        self.engine = make_engine(chain.ledger.epochs)
         self._chain = chain
         self._promises = promises
         self._network = network
@@ -68,14 +70,16 @@ class Driver:
         self.halted: str | None = None
         self._duties = self._duties_by_effect()
         self._on_catch_up: list[Callable[[int, tuple[str, ...]], None]] = []
+        self._on_later_epoch: list[Callable[[str], None]] = []
         self._on_view: list[Callable[[], None]] = []
+        self._new_start_number: Callable[[], bytes] = bytes
 
-    async def run(self, start_number: bytes) -> None:
-        """Start the engine and step it until cancelled; ``start_number`` is 16 fresh random bytes."""
-        recovered = self._promises.recovered(self._chain.head)
+    async def run(self, new_start_number: Callable[[], bytes]) -> None:
+        """Start the engine and step it until cancelled; ``new_start_number`` gives 16 fresh random bytes."""
+        self._new_start_number = new_start_number
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
-            self._carry_out(self.engine.start(_now_ms(), recovered, start_number))
+            self._start_engine()
             while True:
                 self._work()
                 if self._to_execute is not None:
@@ -104,9 +108,32 @@ class Driver:
     def _want_execution(self, effect: ordering.Execute) -> None:
         self._to_execute = effect
 
-    def listen(self, catch_up: Callable[[int, tuple[str, ...]], None], view_entered: Callable[[], None]) -> None:
-        """Call ``catch_up`` when blocks are missing, ``view_entered`` when there is a new primary."""
+    def _start_engine(self) -> None:
+        recovered = self._promises.recovered(self._chain.head)
+        self._carry_out(self.engine.start(_now_ms(), recovered, self._new_start_number()))
+
+    def _begin_epoch(self) -> None:
+        """Let the next epoch's engine take over: nothing that the one before still wanted is owed to anybody."""
+        self.engine = self._make_engine(self._chain.ledger.epochs)
+        self._timers.clear()
+        self._to_execute = None
+        self._was_waiting = False
+        self.halted = None
+        log.info("epoch %d begins above height %d", self._chain.ledger.validators.epoch, self._chain.head.header.height)
+        self._start_engine()
+
+    def listen(
+        self,
+        catch_up: Callable[[int, tuple[str, ...]], None],
+        later_epoch: Callable[[str], None],
+        view_entered: Callable[[], None],
+    ) -> None:
+        """Call ``catch_up`` when blocks are missing, ``later_epoch`` where a peer hints at it.
+
+        ``view_entered`` is called when there is a new primary.
+        """
         self._on_catch_up.append(catch_up)
+        self._on_later_epoch.append(later_epoch)
         self._on_view.append(view_entered)
 
     def post(self, event: Event) -> None:
@@ -138,8 +165,10 @@ class Driver:
         execution = self._chain.execute(header, transactions)
         if execution.result.digest() != certificate.result:
             raise DivergedError(f"block {header.height} gives another result here than the quorum certified")
+        engine = self.engine
         self._commit(header, transactions, execution, certificate)
-        self._step(ordering.Advanced(header, certificate))
+        if self.engine is engine:
+            self._step(ordering.Advanced(header, certificate))
         return True
 
     def _work(self) -> None:
@@ -166,8 +195,11 @@ class Driver:
         self._carry_out(self.engine.step(_now_ms(), event))
 
     def _carry_out(self, effects: tuple[ordering.Effect, ...]) -> None:
+        engine = self.engine
         for effect in effects:
             self._duties[type(effect)](effect)
+            if self.engine is not engine:
+                return  # Its epoch has ended.
 
     def _duties_by_effect(self) -> dict[type, Callable[[Any], object]]:
         """What is to be done for each kind of effect; one that is missing here is our bug."""
@@ -183,6 +215,7 @@ class Driver:
             ordering.SetTimer: lambda timer: self._timers.__setitem__(timer.name, timer.at_ms),
             ordering.CancelTimer: lambda timer: self._timers.pop(timer.name, None),
             ordering.CatchUp: self._catch_up,
+            ordering.LaterEpoch: self._look_for_epoch,
             ordering.ViewEntered: self._enter_view,
             ordering.Fault: lambda fault: self._network.drop(fault.peer, f"sent {fault.reason}"),
             ordering.Accuse: self._accuse,
@@ -192,6 +225,10 @@ class Driver:
     def _catch_up(self, effect: ordering.CatchUp) -> None:
         for catch_up in self._on_catch_up:
             catch_up(effect.height, effect.peers)
+
+    def _look_for_epoch(self, effect: ordering.LaterEpoch) -> None:
+        for later_epoch in self._on_later_epoch:
+            later_epoch(effect.peer)
 
     def _enter_view(self, effect: ordering.ViewEntered) -> None:
         self._metrics.view.set(effect.view)
@@ -229,12 +266,15 @@ class Driver:
     def _commit(
         self, header: Header, transactions: Sequence[Transaction], execution: Execution, certificate: Certificate
     ) -> None:
+        before = self._chain.ledger.validators
         self._chain.commit(header, transactions, execution, certificate)
         self._mempool.remove(transaction.id for transaction in transactions)
         self._in_flight.clear()
         self._proposer.on_commit(_now_ms())
         self._metrics.height.set(header.height)
         self._metrics.mempool_transactions.set(len(self._mempool))
+        if self._chain.ledger.validators is not before:
+            self._begin_epoch()
 
 
 def _channel(data: bytes) -> str:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from node.api.commits import Commits
 from node.config import Config, Home
+from node.contracts.contract import StateReader
+from node.contracts.entries import load_member, load_members
 from node.contracts.governance import genesis_state
 from node.custody.custodian import Custodian
 from node.custody.data_keys import DataKeys
@@ -24,20 +26,20 @@ from node.network.host import Network
 from node.network.peers import Peer, RequestError
 from node.replication.bodies import Bodies
 from node.replication.catch_up import CatchUp
-from node.replication.chain import Chain, Committed
+from node.replication.chain import Chain, Committed, DivergedError
 from node.replication.driver import BLOCK_CHANNEL, VOTE_CHANNEL, Driver
-from node.replication.engines import make_engine
+from node.replication.engines import engine_maker
 from node.replication.intake import Intake
 from node.replication.promises import Promises
 from node.replication.proposer import Proposer
 from storage.ledger import Ledger
 from storage.schema.codec import tagged_digest
 from storage.schema.genesis import Genesis
+from storage.schema.invite import Invite
 from storage.vote_log import VoteLog
 
 START_NUMBER_BYTES = 16
 LEDGER_FOLDER = "ledger"
-VOTES_FILE = "votes.log"
 
 
 def wall_ms() -> int:
@@ -76,17 +78,22 @@ class Parts:
         genesis: Genesis,
         secrets: Mapping[str, bytes],
         opened: Opened,
+        *,
         older_encryption: Sequence[bytes] = (),
+        invite: Invite | None = None,
     ) -> None:
         """Wire the parts of member ``config.name``; handlers are registered, nothing runs.
 
-        ``older_encryption`` are the secrets of encryption keys that were replaced.
+        ``older_encryption`` are the secrets of encryption keys that were replaced. ``invite`` is how the member came
+        to the network, if it did not found it.
         """
+        self.node_key = public_key("node", secrets["node"])
+        self._invite = invite
         self.config = config
         self.genesis = genesis
         self.opened = opened
         self.metrics = Metrics()
-        self.network = Network(config.name, secrets["node"], config.listen, other_members(genesis, config.name))
+        self.network = Network(config.name, secrets["node"], config.listen, self._peers())
         self._make_replication(secrets["node"])
         self._make_custody(home, secrets, older_encryption)
         self._connect()
@@ -95,16 +102,15 @@ class Parts:
         name, genesis = self.config.name, self.genesis
         self.chain = Chain(self.opened.ledger, genesis, self.metrics)
         self.mempool = Mempool(self.config.mempool_transactions_max, self.config.mempool_bytes_max)
-        self.engine = make_engine(name, genesis, node_seed)
         self.proposer = Proposer(name, self.chain, self.mempool, wall_ms)
         self.intake = Intake(
-            name, self.chain, self.mempool, self.network, self.metrics, wall_ms, lambda: self.engine.primary
+            name, self.chain, self.mempool, self.network, self.metrics, wall_ms, lambda: self.driver.engine.primary
         )
         self.bodies = Bodies(self.mempool, self.network, self.metrics, self.intake.verify)
         promises = Promises(self.opened.vote_log)
         self.bodies.recover(promises.bodies())
         self.driver = Driver(
-            self.engine,
+            engine_maker(name, genesis, node_seed),
             self.chain,
             promises,
             self.network,
@@ -146,20 +152,38 @@ class Parts:
         self.catch_up.serve()
         self.network.on_request(CONTENT_SERVICE, self.gatekeeper.on_content_request)
         self.network.on_request(KEY_SERVICE, self.gatekeeper.on_key_request)
-        self.driver.listen(self.catch_up.want, self.intake.forward_again)
+        self.driver.listen(self.catch_up.want, self.catch_up.hint, self.intake.forward_again)
         self.chain.listen(self._on_commit)
 
     def _on_commit(self, committed: Committed) -> None:
         ids = [transaction.id for transaction in committed.transactions]
         self.commits.on_block(committed.header.height, ids)
         self.deposits.on_block(committed.header.time_ms, ids)
+        is_invited_height = self._invite is not None and committed.header.height == self._invite.header.height
+        if is_invited_height:
+            self._check_invite(committed)
+        if committed.members_changed or is_invited_height:
+            self.network.set_peers(self._peers())
+
+    def _check_invite(self, committed: Committed) -> None:
+        assert self._invite is not None
+        if committed.header.digest() != self._invite.header.digest():
+            detail = f"block {committed.header.height} is not the one that the invite names: this is another chain"
+            raise DivergedError(detail)
+
+    def _peers(self) -> tuple[Peer, ...]:
+        """Return the other members as the state knows them; until it reaches the invite, as that knows them."""
+        ledger, name = self.opened.ledger, self.config.name
+        if self._invite is None or ledger.head.header.height >= self._invite.header.height:
+            return other_members(ledger.state, name)
+        known = self._invite.members
+        return tuple(Peer(each.name, each.node_key, each.addresses) for each in known if each.name != name)
 
 
-def other_members(genesis: Genesis, name: str) -> tuple[Peer, ...]:
-    """Return the other members as the network knows them."""
-    return tuple(
-        Peer(member.name, member.node_key, member.addresses) for member in genesis.body.members if member.name != name
-    )
+def other_members(state: StateReader, name: str) -> tuple[Peer, ...]:
+    """Return the other members of now, as the network knows them."""
+    entries = [load_member(state, other) for other in load_members(state) if other != name]
+    return tuple(Peer(entry.name, entry.node_key, entry.addresses) for entry in entries if entry is not None)
 
 
 def open_ledger(data: Path, genesis: Genesis) -> Ledger:
@@ -171,18 +195,21 @@ def open_ledger(data: Path, genesis: Genesis) -> Ledger:
     return Ledger.open(data / LEDGER_FOLDER, genesis, genesis_state(genesis))
 
 
-def open_vote_log(data: Path, ledger: Ledger, genesis: Genesis, name: str) -> VoteLog:
-    """Open the vote log beside a ledger, or begin it.
+def votes_file(data: Path, node_key: bytes) -> Path:
+    """Return where the vote log of a key stands: a new key has promised nothing, and has a log of its own."""
+    return data / f"votes-{node_key.hex()[:16]}.log"
+
+
+def open_vote_log(data: Path, ledger: Ledger, genesis: Genesis, node_key: bytes) -> VoteLog:
+    """Open the vote log of a node key beside a ledger, or begin it.
 
     Raises:
         VoteLogError: what this validator has promised is not known: it must not vote.
     """
-    member = genesis.member(name)
-    assert member is not None
-    owner = tagged_digest(b"CARETRACE/votes/1", genesis.chain_id, member.node_key)
-    height = ledger.head.header.height
-    vote_log = VoteLog.open(data / VOTES_FILE, owner, ledger_height=height, must_exist=ledger.has_vote_log)
-    ledger.note_vote_log()
+    owner = tagged_digest(b"CARETRACE/votes/1", genesis.chain_id, node_key)
+    height, must_exist = ledger.head.header.height, ledger.has_vote_log(node_key)
+    vote_log = VoteLog.open(votes_file(data, node_key), owner, ledger_height=height, must_exist=must_exist)
+    ledger.note_vote_log(node_key)
     return vote_log
 
 

@@ -18,6 +18,7 @@ from node.api.server import ListenError as HttpListenError
 from node.api.server import listen_tcp, listen_unix, serve
 from node.api.services import Services
 from node.config import Config, ConfigError, Home, load_config, parse_host_port
+from node.keys.keyfile import public_key
 from node.network.tcp import ListenError as NetworkListenError
 from node.network.transport import quiet_library_logs
 from node.replication.chain import DivergedError
@@ -30,10 +31,12 @@ from storage.database import DatabaseError
 from storage.opening import LedgerError
 from storage.schema import codec, signatures
 from storage.schema.genesis import Genesis, load_file
+from storage.schema.invite import Invite, InviteError, load_invite
 from storage.vote_log import VoteLog, VoteLogError
 
 CONNECTIONS_MAX = 256
 HEALTH_CONNECTIONS_MAX = 32
+MEMBERSHIP_EVERY_S = 2.0
 
 log = logging.getLogger("caretrace.runtime")
 
@@ -44,6 +47,7 @@ _OPERATORS_ERRORS = (
     DivergedError,
     HomeInUseError,
     HttpListenError,
+    InviteError,
     LedgerError,
     NetworkListenError,
     codec.CodecRuleError,
@@ -94,8 +98,10 @@ def run(home_path: Path, secrets: Mapping[str, bytes], older_encryption: Sequenc
     try:
         signatures.self_test()
         codec.self_test()
-        with locked(home), _opened(home, config, genesis) as opened:
-            parts = Parts(home, config, genesis, secrets, opened, older_encryption)
+        with locked(home), _opened(home, config, genesis, public_key("node", secrets["node"])) as opened:
+            parts = Parts(
+                home, config, genesis, secrets, opened, older_encryption=older_encryption, invite=_invite_of(home)
+            )
             # What exists now lives as long as the process: the collector need not look at it again.
             gc.freeze()
             trio.run(partial(_run, home, config, genesis_file, parts), strict_exception_groups=True)
@@ -111,6 +117,13 @@ def run(home_path: Path, secrets: Mapping[str, bytes], older_encryption: Sequenc
     return 0
 
 
+def _invite_of(home: Home) -> Invite | None:
+    try:
+        return load_invite(home.invite_file.read_bytes()).invite
+    except FileNotFoundError:
+        return None
+
+
 def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
     for error in group.exceptions:
         if isinstance(error, BaseExceptionGroup):
@@ -120,7 +133,7 @@ def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]
 
 
 @contextmanager
-def _opened(home: Home, config: Config, genesis: Genesis) -> Iterator[Opened]:
+def _opened(home: Home, config: Config, genesis: Genesis, node_key: bytes) -> Iterator[Opened]:
     """Open ledger and vote log; a vote log that cannot tell what was promised makes the node an observer."""
     data = home.resolve(config.data)
     data.mkdir(mode=0o700, exist_ok=True)
@@ -129,7 +142,7 @@ def _opened(home: Home, config: Config, genesis: Genesis) -> Iterator[Opened]:
     vote_log: VoteLog | None = None
     try:
         try:
-            vote_log = open_vote_log(data, ledger, genesis, config.name)
+            vote_log = open_vote_log(data, ledger, genesis, node_key)
         except VoteLogError as error:
             log.error("the vote log: %s; this node follows, and votes again only with a new node key", error)
         yield Opened(ledger, vote_log)
@@ -149,11 +162,12 @@ async def _run(home: Home, config: Config, genesis_file: bytes, parts: Parts) ->
     health_app = create_health_app(standing.why_not_ready)
     stop = trio.Event()
     async with parts.network.run(), trio.open_nursery() as nursery:
-        nursery.start_soon(parts.driver.run, new_start_number())
+        nursery.start_soon(parts.driver.run, new_start_number)
         nursery.start_soon(parts.intake.run)
         nursery.start_soon(parts.catch_up.run)
         nursery.start_soon(parts.deposits.run)
         nursery.start_soon(_heed_signals, home, stop, nursery.cancel_scope)
+        nursery.start_soon(_tell_membership, standing)
         log.info("%s runs at height %d", config.name, parts.chain.head.header.height)
         async with trio.open_nursery() as serving:
             serving.start_soon(partial(serve, app, listeners, stop, connections_max=CONNECTIONS_MAX))
@@ -164,6 +178,17 @@ async def _run(home: Home, config: Config, genesis_file: bytes, parts: Parts) ->
             parts.commits.close()
         nursery.cancel_scope.cancel()
     log.info("%s has stopped at height %d", config.name, parts.chain.head.header.height)
+
+
+async def _tell_membership(standing: Standing) -> None:
+    """Tell the log what the node is to the network, whenever that changes."""
+    told = ""
+    while True:
+        words = standing.membership()
+        if words != told:
+            log.info("this node: %s", words)
+            told = words
+        await trio.sleep(MEMBERSHIP_EVERY_S)
 
 
 async def _heed_signals(home: Home, stop: trio.Event, everything: trio.CancelScope) -> None:

@@ -68,6 +68,11 @@ class Epochs:
         """The set of the last epoch that is known."""
         return self._sets[-1]
 
+    @property
+    def handover_height(self) -> int:
+        """The height of the block that handed over to the newest set; 0 if that is the set of genesis."""
+        return self._links[-1].header.height if self._links else 0
+
     def of(self, epoch: int) -> ValidatorSet:
         """Return the set of an epoch.
 

@@ -100,7 +100,7 @@ def follows(network: RunningNetwork) -> Any:
 
 
 def test_a_node_whose_vote_log_is_damaged_only_follows_and_says_so(own_network: RunningNetwork, data: Path) -> None:
-    flip(data / "votes.log", 20)
+    flip(next(data.glob("votes-*.log")), 20)
 
     with running(own_network):
         (reason,) = follows(own_network)

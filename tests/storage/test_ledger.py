@@ -194,13 +194,14 @@ def test_lists_of_seen_ids_go_once_their_minute_is_over(ledger: Ledger, folder: 
 
 
 def test_that_a_vote_log_was_begun_is_remembered(ledger: Ledger, folder: Path) -> None:
-    assert not ledger.has_vote_log
+    assert not ledger.has_vote_log(b"k" * 32)
 
-    ledger.note_vote_log()
-    ledger.note_vote_log()
+    ledger.note_vote_log(b"k" * 32)
+    ledger.note_vote_log(b"k" * 32)
 
     again = reopened(ledger, folder)
-    assert again.has_vote_log
+    assert again.has_vote_log(b"k" * 32)
+    assert not again.has_vote_log(b"another key".ljust(32))
     again.close()
 
 

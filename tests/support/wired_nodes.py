@@ -12,6 +12,7 @@ from pathlib import Path
 
 import trio
 
+from consensus.engine import Engine
 from node.config import Config
 from node.contracts.entries import load_person
 from node.contracts.governance import genesis_state
@@ -20,9 +21,9 @@ from node.metrics import Metrics
 from node.network.host import Network
 from node.replication.bodies import Bodies
 from node.replication.catch_up import CatchUp
-from node.replication.chain import Chain
+from node.replication.chain import Chain, Committed
 from node.replication.driver import BLOCK_CHANNEL, VOTE_CHANNEL, Driver
-from node.replication.engines import make_engine
+from node.replication.engines import engine_maker
 from node.replication.intake import Intake
 from node.replication.promises import Promises
 from node.replication.proposer import Proposer
@@ -31,6 +32,7 @@ from storage.ledger import Ledger
 from storage.schema.calls import RegisterPatient
 from storage.schema.genesis import Genesis, Member, Parameters, check_body
 from storage.schema.genesis import encode_body as encode_genesis_body
+from storage.schema.signatures import public_key_of
 from storage.schema.transaction import (
     Transaction,
     decode_transaction,
@@ -103,6 +105,10 @@ class WiredNode:
     clock_ms: int = 0
     """How far the node's clock is ahead of this machine's."""
     mempool_max: int = 1000
+    listen: tuple[str, ...] = ()
+    """Where a member listens that genesis does not name."""
+    node_key: str = "node"
+    """Which of the member's node keys it holds."""
     halted_log: VoteLogError | None = None
     """Why its vote log cannot be used."""
     has_started: bool = False
@@ -110,21 +116,19 @@ class WiredNode:
 
     def __post_init__(self) -> None:
         genesis, name = self.genesis, self.name
-        member = genesis.member(name)
-        assert member is not None
-        config = Config(name=name, listen=member.addresses)
+        founder = genesis.member(name)
+        config = Config(name=name, listen=founder.addresses if founder else self.listen)
         self.metrics = Metrics()
-        self.network = Network(name, of_member(name, "node").seed, config.listen, other_members(genesis, name))
         self.folder.mkdir(exist_ok=True)
         self.ledger = Ledger.open(self.folder / "ledger", genesis, genesis_state(genesis))
+        self.network = Network(name, self.node_seed, config.listen, other_members(self.ledger.state, name))
         self.vote_log: VoteLog | None = None
         try:
-            self.vote_log = open_vote_log(self.folder, self.ledger, genesis, name)
+            self.vote_log = open_vote_log(self.folder, self.ledger, genesis, public_key_of(self.node_seed))
         except VoteLogError as error:
             self.halted_log = error
         self.chain = Chain(self.ledger, genesis, self.metrics)
         self.mempool = Mempool(self.mempool_max)
-        self.engine = make_engine(name, genesis, of_member(name, "node").seed)
         self.proposer = Proposer(name, self.chain, self.mempool, self.wall_ms)
         self.intake = Intake(
             name, self.chain, self.mempool, self.network, self.metrics, self.wall_ms, lambda: self.engine.primary
@@ -133,7 +137,7 @@ class WiredNode:
         promises = Promises(self.vote_log)
         self.bodies.recover(promises.bodies())
         self.driver = Driver(
-            self.engine,
+            engine_maker(name, genesis, self.node_seed),
             self.chain,
             promises,
             self.network,
@@ -153,7 +157,21 @@ class WiredNode:
         self.intake.serve(self.driver.work_arrived)
         self.bodies.serve()
         self.catch_up.serve()
-        self.driver.listen(self.catch_up.want, self.intake.forward_again)
+        self.chain.listen(self._on_commit)
+        self.driver.listen(self.catch_up.want, self.catch_up.hint, self.intake.forward_again)
+
+    @property
+    def engine(self) -> Engine:
+        """That of the epoch in force."""
+        return self.driver.engine
+
+    @property
+    def node_seed(self) -> bytes:
+        return of_member(self.name, self.node_key).seed
+
+    def _on_commit(self, committed: Committed) -> None:
+        if committed.members_changed:
+            self.network.set_peers(other_members(self.ledger.state, self.name))
 
     def wall_ms(self) -> int:
         return time.time_ns() // 1_000_000 + self.clock_ms
@@ -186,7 +204,7 @@ class WiredNode:
 
     async def _drive(self) -> None:
         self.has_started = True
-        await self.driver.run(secrets.token_bytes(16))
+        await self.driver.run(lambda: secrets.token_bytes(16))
 
     @asynccontextmanager
     async def run(self) -> AsyncIterator[None]:

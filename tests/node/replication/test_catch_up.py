@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from node.contracts.governance import genesis_state
 from node.network.host import Network
 from node.network.peers import PeerFaultError
 from node.replication.catch_up import CatchUp
@@ -61,7 +62,7 @@ class Holder:
         self.blocks = [encode(block) for block in blocks]
         self.requests = 0
         seed = of_member(name, "node").seed
-        self.network = Network(name, seed, member.addresses, other_members(genesis, name))
+        self.network = Network(name, seed, member.addresses, other_members(genesis_state(genesis), name))
         for channel in (VOTE_CHANNEL, BLOCK_CHANNEL, CHANNEL):
             self.network.on_message(channel, lambda _peer, _data: None, drop_oldest=channel != CHANNEL)
         for topic in (HEADS_TOPIC, TRANSACTIONS_TOPIC):

@@ -3,6 +3,7 @@
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ import trio
 import trio.testing
 
 from node.config import Config, Home
-from node.runtime.parts import Opened, Parts, open_ledger, open_vote_log
+from node.runtime.parts import Opened, Parts, open_ledger, open_vote_log, votes_file
 from node.runtime.standing import Standing
 from storage.schema.genesis import Genesis
 from storage.vote_log import VoteLogError
@@ -30,14 +31,14 @@ async def standing_of_west(folder: Path, genesis: Genesis) -> AsyncIterator[Stan
     data = folder / "data"
     ledger = open_ledger(data, genesis)
     try:
-        vote_log = open_vote_log(data, ledger, genesis, "west")
+        vote_log = open_vote_log(data, ledger, genesis, member.node_key)
     except VoteLogError:
         vote_log = None
     keys = {"node": of_member("west", "node").seed, "service": service("west").seed}
     keys["encryption"] = sealing_secret(of_member("west", "encryption"))
     parts = Parts(home, config, genesis, keys, Opened(ledger, vote_log))
     async with parts.network.run(), trio.open_nursery() as nursery:
-        nursery.start_soon(parts.driver.run, secrets.token_bytes(16))
+        nursery.start_soon(parts.driver.run, partial(secrets.token_bytes, 16))
         nursery.start_soon(parts.catch_up.run)
         await trio.testing.wait_all_tasks_blocked(0.01)
         try:
@@ -92,7 +93,7 @@ async def test_without_its_vote_log_it_says_that_it_only_follows(tmp_path: Path)
     genesis = make_genesis()
     async with standing_of_west(tmp_path, genesis):
         pass
-    (tmp_path / "data" / "votes.log").unlink()
+    votes_file(tmp_path / "data", of_member("west", "node").key).unlink()
 
     async with standing_of_west(tmp_path, genesis) as standing:
         first, *_ = standing.why_not_ready()
