@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +28,16 @@ class Passphrases:
             CliError: it needs a passphrase, and there is no way to ask.
         """
         return key_file.open_secrets(self._given() or _ask(f"Passphrase of {name}") if key_file.is_sealed else None)
+
+    def open_together(self, files: Sequence[KeyFile], name: str) -> tuple[list[dict[str, bytes]], bytes | None]:
+        """Return the secrets of files that one passphrase seals, and the passphrase; it is asked for once.
+
+        Raises:
+            KeyFileError, CliError: as for ``open``.
+        """
+        is_sealed = any(file.is_sealed for file in files)
+        passphrase = (self._given() or _ask(f"Passphrase of {name}")) if is_sealed else None
+        return [file.open_secrets(passphrase) for file in files], passphrase
 
     def choose(self, name: str, *, unprotected: bool) -> bytes | None:
         """Return the passphrase of a key that is about to be made; None for a test key.

@@ -30,7 +30,7 @@ def get(session: Session, transaction: str, out: Path | None) -> Answer:
     """Fetch a transaction's receipt, verify it, keep it as a file."""
     found = session.resolve_transaction(transaction)
     data = session.node.get_bytes(f"/v1/transactions/{found}/receipt")
-    proven = verify_receipt(data, session.genesis)
+    proven = verify_receipt(data, session.genesis, session.epochs)
     if proven.transaction.id.hex() != found:
         raise CliError("receipt.invalid", "the node gave the receipt of another transaction", transaction=found)
     place = out or Path(f"{found[:16]}.receipt")

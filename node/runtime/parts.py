@@ -2,7 +2,7 @@
 
 import secrets as randomness
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,7 +26,7 @@ from node.network.host import Network
 from node.network.peers import Peer, RequestError
 from node.replication.bodies import Bodies
 from node.replication.catch_up import CatchUp
-from node.replication.chain import Chain, Committed
+from node.replication.chain import Chain, Committed, DivergedError
 from node.replication.driver import BLOCK_CHANNEL, VOTE_CHANNEL, Driver
 from node.replication.engines import engine_maker
 from node.replication.intake import Intake
@@ -35,6 +35,7 @@ from node.replication.proposer import Proposer
 from storage.ledger import Ledger
 from storage.schema.codec import tagged_digest
 from storage.schema.genesis import Genesis
+from storage.schema.invite import Invite
 from storage.vote_log import VoteLog
 
 START_NUMBER_BYTES = 16
@@ -71,17 +72,30 @@ class Parts:
     """Every part of one node, wired together."""
 
     def __init__(
-        self, home: Home, config: Config, genesis: Genesis, secrets: Mapping[str, bytes], opened: Opened
+        self,
+        home: Home,
+        config: Config,
+        genesis: Genesis,
+        secrets: Mapping[str, bytes],
+        opened: Opened,
+        *,
+        older_encryption: Sequence[bytes] = (),
+        invite: Invite | None = None,
     ) -> None:
-        """Wire the parts of member ``config.name``; handlers are registered, nothing runs."""
+        """Wire the parts of member ``config.name``; handlers are registered, nothing runs.
+
+        ``older_encryption`` are the secrets of encryption keys that were replaced. ``invite`` is how the member came
+        to the network, if it did not found it.
+        """
+        self.node_key = public_key("node", secrets["node"])
+        self._invite = invite
         self.config = config
         self.genesis = genesis
         self.opened = opened
         self.metrics = Metrics()
-        peers = other_members(opened.ledger.state, config.name)
-        self.network = Network(config.name, secrets["node"], config.listen, peers)
+        self.network = Network(config.name, secrets["node"], config.listen, self._peers())
         self._make_replication(secrets["node"])
-        self._make_custody(home, secrets)
+        self._make_custody(home, secrets, older_encryption)
         self._connect()
 
     def _make_replication(self, node_seed: bytes) -> None:
@@ -108,19 +122,20 @@ class Parts:
         )
         self.catch_up = CatchUp(name, self.chain, self.driver, self.network, self.metrics, self.intake.verify)
 
-    def _make_custody(self, home: Home, secrets: Mapping[str, bytes]) -> None:
+    def _make_custody(self, home: Home, secrets: Mapping[str, bytes], older_encryption: Sequence[bytes]) -> None:
         name, ledger = self.config.name, self.opened.ledger
         encryption_key = public_key("encryption", secrets["encryption"])
+        encryption_secrets = (secrets["encryption"], *older_encryption)
         self.custodian = Custodian(
             name,
             self.genesis.chain_id,
             public_key("service", secrets["service"]),
             encryption_key,
             secrets["service"],
-            secrets["encryption"],
+            encryption_secrets,
         )
         vault = Vault(home.resolve(self.config.vault))
-        data_keys = DataKeys(Folder(home.resolve(self.config.data_keys)), encryption_key, secrets["encryption"])
+        data_keys = DataKeys(Folder(home.resolve(self.config.data_keys)), encryption_key, encryption_secrets)
         submit = self.intake.submit
         self.commits = Commits(ledger.head.height)
         self.labels = Labels(data_keys)
@@ -144,8 +159,25 @@ class Parts:
         ids = [transaction.id for transaction in committed.transactions]
         self.commits.on_block(committed.header.height, ids)
         self.deposits.on_block(committed.header.time_ms, ids)
-        if committed.members_changed:
-            self.network.set_peers(other_members(self.opened.ledger.state, self.config.name))
+        is_invited_height = self._invite is not None and committed.header.height == self._invite.header.height
+        if is_invited_height:
+            self._check_invite(committed)
+        if committed.members_changed or is_invited_height:
+            self.network.set_peers(self._peers())
+
+    def _check_invite(self, committed: Committed) -> None:
+        assert self._invite is not None
+        if committed.header.digest() != self._invite.header.digest():
+            detail = f"block {committed.header.height} is not the one that the invite names: this is another chain"
+            raise DivergedError(detail)
+
+    def _peers(self) -> tuple[Peer, ...]:
+        """Return the other members as the state knows them; until it reaches the invite, as that knows them."""
+        ledger, name = self.opened.ledger, self.config.name
+        if self._invite is None or ledger.head.header.height >= self._invite.header.height:
+            return other_members(ledger.state, name)
+        known = self._invite.members
+        return tuple(Peer(each.name, each.node_key, each.addresses) for each in known if each.name != name)
 
 
 def other_members(state: StateReader, name: str) -> tuple[Peer, ...]:

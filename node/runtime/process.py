@@ -5,7 +5,7 @@ import gc
 import logging
 import os
 import signal
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -31,10 +31,12 @@ from storage.database import DatabaseError
 from storage.opening import LedgerError
 from storage.schema import codec, signatures
 from storage.schema.genesis import Genesis, load_file
+from storage.schema.invite import Invite, InviteError, load_invite
 from storage.vote_log import VoteLog, VoteLogError
 
 CONNECTIONS_MAX = 256
 HEALTH_CONNECTIONS_MAX = 32
+MEMBERSHIP_EVERY_S = 2.0
 
 log = logging.getLogger("caretrace.runtime")
 
@@ -45,6 +47,7 @@ _OPERATORS_ERRORS = (
     DivergedError,
     HomeInUseError,
     HttpListenError,
+    InviteError,
     LedgerError,
     NetworkListenError,
     codec.CodecRuleError,
@@ -77,10 +80,11 @@ class StartError(Exception):
         self.hint = _HINTS.get(code)
 
 
-def run(home_path: Path, secrets: Mapping[str, bytes]) -> int:
+def run(home_path: Path, secrets: Mapping[str, bytes], older_encryption: Sequence[bytes] = ()) -> int:
     """Run a home's node until SIGTERM or SIGINT; returns the exit code.
 
-    ``secrets`` are the opened keys ``node``, ``service`` and ``encryption``, 32 bytes each.
+    ``secrets`` are the opened keys ``node``, ``service`` and ``encryption``, 32 bytes each; ``older_encryption`` those
+    of encryption keys that were replaced.
 
     Raises:
         StartError: it cannot run, or its disk fails; the reason is in words.
@@ -95,7 +99,9 @@ def run(home_path: Path, secrets: Mapping[str, bytes]) -> int:
         signatures.self_test()
         codec.self_test()
         with locked(home), _opened(home, config, genesis, public_key("node", secrets["node"])) as opened:
-            parts = Parts(home, config, genesis, secrets, opened)
+            parts = Parts(
+                home, config, genesis, secrets, opened, older_encryption=older_encryption, invite=_invite_of(home)
+            )
             # What exists now lives as long as the process: the collector need not look at it again.
             gc.freeze()
             trio.run(partial(_run, home, config, genesis_file, parts), strict_exception_groups=True)
@@ -109,6 +115,13 @@ def run(home_path: Path, secrets: Mapping[str, bytes]) -> int:
             raise
         raise StartError("disk.failed", str(first)) from None
     return 0
+
+
+def _invite_of(home: Home) -> Invite | None:
+    try:
+        return load_invite(home.invite_file.read_bytes()).invite
+    except FileNotFoundError:
+        return None
 
 
 def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
@@ -154,6 +167,7 @@ async def _run(home: Home, config: Config, genesis_file: bytes, parts: Parts) ->
         nursery.start_soon(parts.catch_up.run)
         nursery.start_soon(parts.deposits.run)
         nursery.start_soon(_heed_signals, home, stop, nursery.cancel_scope)
+        nursery.start_soon(_tell_membership, standing)
         log.info("%s runs at height %d", config.name, parts.chain.head.header.height)
         async with trio.open_nursery() as serving:
             serving.start_soon(partial(serve, app, listeners, stop, connections_max=CONNECTIONS_MAX))
@@ -164,6 +178,17 @@ async def _run(home: Home, config: Config, genesis_file: bytes, parts: Parts) ->
             parts.commits.close()
         nursery.cancel_scope.cancel()
     log.info("%s has stopped at height %d", config.name, parts.chain.head.header.height)
+
+
+async def _tell_membership(standing: Standing) -> None:
+    """Tell the log what the node is to the network, whenever that changes."""
+    told = ""
+    while True:
+        words = standing.membership()
+        if words != told:
+            log.info("this node: %s", words)
+            told = words
+        await trio.sleep(MEMBERSHIP_EVERY_S)
 
 
 async def _heed_signals(home: Home, stop: trio.Event, everything: trio.CancelScope) -> None:

@@ -4,6 +4,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from node.contracts.entries import load_member
+from node.network.peers import REFUSED
 from node.runtime.parts import Parts
 
 DISK_FREE_BYTES_MIN = 64 << 20
@@ -41,6 +43,7 @@ class Standing:
             "chain_id": parts.genesis.chain_id.hex(),
             "engine": validators.engine,
             "epoch": validators.epoch,
+            "membership": self.membership(),
             "height": head.header.height,
             "time_ms": head.header.time_ms,
             "block_hash": head.digest.hex(),
@@ -57,6 +60,32 @@ class Standing:
         }
         return status | ({"why_not": reasons} if reasons else {})
 
+    def membership(self) -> str:
+        """Say in words what this node is to the network, as far as it has read the ledger, and what it waits for."""
+        parts = self._parts
+        member = load_member(parts.opened.ledger.state, parts.config.name)
+        behind = parts.catch_up.blocks_behind
+        lag = f", {behind} blocks behind" if behind > BEHIND_BLOCKS_MAX else ""
+        if member is None:
+            return self._not_admitted(lag)
+        if not member.roles:
+            return f"removed from the network{lag}"
+        if member.node_key != parts.node_key:
+            return f"its node key is not the one that the ledger states: it follows and has no vote{lag}"
+        validates = parts.opened.ledger.validators.position(member.name) is not None
+        return f"{'validator' if validates else 'admitted as observer'}{lag}"
+
+    def _not_admitted(self, lag: str) -> str:
+        statuses = self._parts.network.statuses()
+        if any(peer.connected for peer in statuses):
+            return f"not admitted by the block that it has reached{lag}"
+        refused = sum(peer.why == REFUSED for peer in statuses)
+        if refused:
+            # Strangers get past no handshake, so only a member can say how the vote stands.
+            asked = "ask one how the vote stands: caretrace members proposals"
+            return f"not admitted yet: {refused} of {len(statuses)} members are found, and refuse its key; {asked}"
+        return f"not admitted yet, and none of {len(statuses)} members is reachable"
+
     def why_not_ready(self) -> list[str]:
         """Return the reasons, in words, why this node cannot serve now; empty if it can."""
         parts = self._parts
@@ -65,6 +94,8 @@ class Standing:
             reasons.append(f"it votes no more and only follows: {parts.driver.halted}")
         elif not parts.driver.engine.may_vote:
             reasons.append("it waits until enough members have said which of its votes they hold")
+        if load_member(parts.opened.ledger.state, parts.config.name) is None:
+            reasons.append(self.membership())
         have, need = self._validators_reached(), parts.opened.ledger.validators.quorum
         if have < need:
             reasons.append(f"a quorum is {need} validators, and {have} are reachable")

@@ -144,10 +144,16 @@ def make_header(genesis: Genesis, ledger: Ledger, transactions: Sequence[Transac
 
 
 def certify(genesis: Genesis, header: Header, result: Result, signers: Sequence[int] = (0, 1, 3)) -> Certificate:
+    seeds = [(signer, node_seed(genesis, NAMES[signer], header.epoch)) for signer in signers]
+    return certify_by(genesis, header, result, seeds)
+
+
+def certify_by(genesis: Genesis, header: Header, result: Result, seeds: Sequence[tuple[int, bytes]]) -> Certificate:
+    """A certificate by these positions of the set, with the seeds of their keys."""
     statement = (header.height, header.digest(), result.digest())
     preimage = vote_preimage(genesis.chain_id, header.epoch, VoteType.COMMIT, 0, *statement)
-    seeds = [node_seed(genesis, NAMES[signer], header.epoch) for signer in signers]
-    return Certificate(header.epoch, 0, *statement, tuple(signers), tuple(sign(seed, preimage) for seed in seeds))
+    signatures = tuple(sign(seed, preimage) for _, seed in seeds)
+    return Certificate(header.epoch, 0, *statement, tuple(position for position, _ in seeds), signatures)
 
 
 def make_commit(genesis: Genesis, ledger: Ledger, transactions: Sequence[Transaction], time_ms: int) -> Commit:

@@ -17,6 +17,7 @@ import vector_blocks
 import vector_epochs
 import vector_genesis
 import vector_identifiers
+import vector_invite
 import vector_malformed
 import vector_signatures
 import vector_transactions
@@ -45,6 +46,8 @@ def files() -> dict[str, bytes]:
         "genesis.json": vector_genesis.genesis_file(),
         "founding.json": rendered(vector_genesis.founding()),
         "epochs.bin": vector_epochs.FILE,
+        "invite.json": rendered(vector_invite.shown_invite()),
+        "invite.bin": vector_invite.invite(),
         "receipt.bin": vector_blocks.receipt(vector_transactions.REQUEST),
         "receipt-refused.bin": vector_blocks.receipt(vector_transactions.REQUEST_DENIED),
     }

@@ -78,7 +78,8 @@ OWN_READING = [
 
 TX_LEAVES = [made.leaf for made in tx.IN_BLOCK]
 OUTCOME_LEAVES = [leaf_hash(pack(outcome)) for outcome in OUTCOMES]
-RESULT = pack([named_bytes("state root"), root(OUTCOME_LEAVES), len(OUTCOMES), VALIDATORS_HASH])
+RESULT_FIELDS = [named_bytes("state root"), root(OUTCOME_LEAVES), len(OUTCOMES), VALIDATORS_HASH]
+RESULT = pack(RESULT_FIELDS)
 RESULT_DIGEST = sha256(b"CARETRACE/result/1", RESULT)
 
 EPOCH, HEIGHT, VIEW = 0, 3, 1

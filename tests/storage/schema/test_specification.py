@@ -9,7 +9,7 @@ import pytest
 from msgspec.structs import fields as struct_fields
 
 from storage.merkle.log import PATH_HASHES_MAX
-from storage.schema import block, calls, epochs, genesis, receipt, transaction
+from storage.schema import block, calls, epochs, genesis, invite, receipt, transaction
 from storage.schema.calls import METHODS, Provision
 from storage.schema.events import Event
 from storage.schema.genesis import PARAMETER_BOUNDS, Parameters
@@ -88,6 +88,7 @@ def test_no_tag_is_the_beginning_of_another() -> None:
         ("outcome", block.OUTCOME_BYTES_MAX),
         ("certificate", block.CERTIFICATE_BYTES_MAX),
         ("receipt", receipt.RECEIPT_BYTES_MAX),
+        ("invite", invite.INVITE_BYTES_MAX),
         ("file of epochs", epochs.EPOCHS_BYTES_MAX),
         ("link of epochs", epochs.LINK_BYTES_MAX),
         ("genesis file, and genesis body", genesis.GENESIS_BYTES_MAX),
@@ -127,6 +128,7 @@ def test_the_fields_of_records_are_listed_in_their_order() -> None:
         ("genesis", genesis.GenesisBody),
         ("genesis", genesis.Member),
         ("receipt", receipt.Receipt),
+        ("invite", invite.Invite),
     ):
         assert f"`[{', '.join(names_of(struct))}]`" in page(name), struct
 
