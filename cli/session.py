@@ -15,7 +15,7 @@ from node.keys.did import encode_did, is_did
 from storage.schema.codec import DecodeError, parse_typed_id
 from storage.schema.genesis import Genesis, load_file
 
-_ID_KINDS = {"a": "access", "c": "consent", "r": "record", "x": "exclusion"}
+_ID_KINDS = {"a": "access", "c": "consent", "e": "evidence", "r": "record", "x": "exclusion"}
 _PREFIX_LENGTH_MAX = 64
 
 

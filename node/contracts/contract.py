@@ -33,6 +33,7 @@ class Call(msgspec.Struct, frozen=True, gc=False):
     height: int
     time_ms: int
     parameters: Parameters
+    chain_id: bytes
 
     @property
     def time_s(self) -> int:

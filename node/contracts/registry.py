@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from node.contracts import access, consent, people, record
+from node.contracts import access, consent, evidence, people, record
 from node.contracts.contract import Call, Changes, StateReader
 
 RULES: dict[str, Callable[[Call, StateReader], Changes]] = {
@@ -16,6 +16,7 @@ RULES: dict[str, Callable[[Call, StateReader], Changes]] = {
     "consent.end_exclusion": consent.end_exclusion,
     "access.request": access.request,
     "access.served": access.served,
+    "network.evidence": evidence.prove_equivocation,
 }
 
 

@@ -12,7 +12,7 @@ from storage.schema.events import Event
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LAST_S = 253_402_300_799
-_PREFIXES = {"record": "r", "consent": "c", "exclusion": "x", "access": "a"}
+_PREFIXES = {"record": "r", "consent": "c", "exclusion": "x", "access": "a", "evidence": "e"}
 _PEOPLE = frozenset({"patient", "practitioner", "requester"})
 
 

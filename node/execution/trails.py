@@ -30,6 +30,7 @@ _ACTIONS = {
     "consent.end_exclusion": "end-exclusion",
     "access.request": "read",
     "access.served": "serve",
+    "network.evidence": "report-equivocation",
 }
 # Of what was done, the event says what and by whom: a person, by the field named, or a member by its service key.
 _DONE: dict[type, tuple[str, str]] = {
@@ -42,8 +43,9 @@ _DONE: dict[type, tuple[str, str]] = {
     events.ExclusionSet: ("exclude", "patient"),
     events.ExclusionEnded: ("end-exclusion", "patient"),
     events.AccessPermitted: ("read", "requester"),
+    events.EquivocationProven: ("report-equivocation", "reporter"),
 }
-_BY_MEMBERS = frozenset({"record.register", "access.served", "identity.revoke_practitioner"})
+_BY_MEMBERS = frozenset({"record.register", "access.served", "identity.revoke_practitioner", "network.evidence"})
 
 
 class _Block(Protocol):

@@ -44,6 +44,7 @@ _SUBJECTS: dict[type, Callable[[Any], tuple[bytes | None, ...]]] = {
     events.AccessDenied: lambda event: (event.record, event.patient, event.requester),
     events.AccessServed: lambda event: (event.access, event.record, event.patient, event.requester),
     events.Refused: lambda _: (),
+    events.EquivocationProven: lambda event: (event.evidence,),
 }
 
 
@@ -104,6 +105,7 @@ def _execute_one(
         header.height,
         header.time_ms,
         parameters,
+        header.chain_id,
     )
     try:
         changes = RULES[body.method](call, overlay)

@@ -115,6 +115,17 @@ class AccessServed(_Event, frozen=True, tag="access.served"):
     purpose: Code
 
 
+class EquivocationProven(_Event, frozen=True, tag="network.equivocation"):
+    """A member's node key signed two votes that contradict each other; ``reporter`` laid them before the network."""
+
+    evidence: Bytes32
+    member: MemberName
+    reporter: MemberName
+    epoch: Uint
+    view: Uint
+    height: Uint
+
+
 class Refused(_Event, frozen=True, tag="refused"):
     """Why a call was refused: the argument at fault, where there is one, and the rule in words."""
 
@@ -135,4 +146,5 @@ Event = (
     | AccessDenied
     | AccessServed
     | Refused
+    | EquivocationProven
 )

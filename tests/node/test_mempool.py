@@ -62,7 +62,7 @@ def test_a_full_pool_refuses_and_keeps_what_it_has() -> None:
 
 def test_a_pool_is_bounded_in_bytes_too() -> None:
     size = len(waiting(0).envelope)
-    pool = Mempool(bytes_max=2 * size)
+    pool = Mempool(transactions_max=100, bytes_max=2 * size)
     pool.add(waiting(0))
     pool.add(waiting(1))
 

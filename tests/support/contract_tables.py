@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from node.contracts import entries
+from node.contracts import entries, evidence
 from storage.schema import calls, codes, refusals
 from tests.support.source_tree import ROOT
 
@@ -28,6 +28,7 @@ SIGNERS = {
     "consent.end_exclusion": "the patient",
     "access.request": "the reader",
     "access.served": "the custodian's service key",
+    "network.evidence": "the reporting member's service key",
 }
 VALUES: dict[Callable[..., bytes], str] = {
     entries.members_key: "list of text",
@@ -43,6 +44,8 @@ VALUES: dict[Callable[..., bytes], str] = {
     entries.everyone_index_key: "list of Standing",
     entries.uses_key: "integer",
     entries.access_key: "AccessEntry",
+    evidence.evidence_key: "EvidenceEntry",
+    evidence.newest_evidence_key: "bytes: the newest evidence's id",
     entries.seen_key: "SHA-256 over the sorted ids, 32 raw bytes",
 }
 FORMS = (
@@ -54,6 +57,7 @@ FORMS = (
     entries.ConsentEntry,
     entries.Standing,
     entries.AccessEntry,
+    evidence.EvidenceEntry,
 )
 
 
@@ -110,7 +114,8 @@ def methods() -> str:
 
 def provisions() -> str:
     return table(
-        ("form", "fields, in order"), ((kind.__name__, fields(kind)) for kind in (calls.Provision, calls.Period))
+        ("form", "fields, in order"),
+        ((kind.__name__, fields(kind)) for kind in (calls.Provision, calls.Period, calls.SignedVote)),
     )
 
 

@@ -93,6 +93,7 @@ class World:
             self.ledger.head.height + 1,
             self.time_ms,
             self.genesis.parameters,
+            self.genesis.chain_id,
         )
         return execute(call, self.ledger.state)
 

@@ -27,6 +27,7 @@ SAID: list[tuple[str, list[Any]]] = [
     ("ok", [["access.permitted", *PERMITTED, tx.CONSENT, UNTIL_MS]]),
     ("consent.denied", [["access.denied", tx.RECORD, PATIENT, PHYSICIAN, "south", "HRESCH"], REFUSED]),
     ("ok", [["access.served", *PERMITTED]]),
+    ("ok", [["network.equivocation", tx.EVIDENCE_ID, tx.EQUIVOCATOR.name, "north", *tx.EQUIVOCATION]]),
 ]
 FROM_TRANSACTIONS = [
     ["transaction", made.id, code, events] for made, (code, events) in zip(tx.IN_BLOCK, SAID, strict=True)

@@ -108,6 +108,7 @@ def provisions(levels: int) -> st.SearchStrategy[Provision]:
     return st.builds(Provision, effects, periods, *map(few, lists), periods, below)
 
 
+votes = st.builds(calls.SignedVote, st.sampled_from([1, 2, 3]), digests, digests, st.binary(min_size=64, max_size=64))
 ARGUMENTS: dict[str, st.SearchStrategy[Value]] = {
     "identity.register_patient": st.builds(calls.RegisterPatient, digests),
     "identity.enrol_practitioner": st.builds(calls.EnrolPractitioner, digests, codes, uints, uints),
@@ -121,6 +122,7 @@ ARGUMENTS: dict[str, st.SearchStrategy[Value]] = {
     "consent.end_exclusion": st.builds(calls.EndExclusion, digests),
     "access.request": st.builds(calls.RequestAccess, digests, codes),
     "access.served": st.builds(calls.ServeAccess, digests),
+    "network.evidence": st.builds(calls.Evidence, digests, uints, uints, uints, votes, votes),
 }
 
 
