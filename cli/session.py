@@ -149,7 +149,7 @@ class Session:
         return self.node.get(f"/v1/people/{quote(did)}", Person).member
 
     def resolve(self, kind: str, text: str) -> str:
-        """Return the whole typed id of a kind (``c``, ``x``, ``r``, ``a``) for itself or a unique prefix.
+        """Return the whole typed id of a kind (``c``, ``x``, ``r``, ``a``, ``e``) for itself or a unique prefix.
 
         Raises:
             CliError: nothing, or more than one thing, begins so.

@@ -14,11 +14,12 @@ import trio
 from consensus.engine import Accuse
 from consensus.pbft.messages import MESSAGE, Vote
 from node.contracts.entries import load_validators
-from node.contracts.evidence import HEIGHTS_BACK_MAX, evidence_id, load_evidence
+from node.contracts.evidence import HEIGHTS_BACK_MAX, load_evidence
 from node.replication.chain import Chain
 from node.replication.intake import Refusal
 from storage.schema.calls import Evidence, SignedVote
 from storage.schema.codec import Value
+from storage.schema.evidence import evidence_id
 from storage.schema.validators import ValidatorSet
 
 PENDING_MAX = 64

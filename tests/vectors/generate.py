@@ -43,6 +43,7 @@ def files() -> dict[str, bytes]:
         "genesis.json": vector_genesis.genesis_file(),
         "founding.json": rendered(vector_genesis.founding()),
         "receipt.bin": vector_blocks.receipt(vector_transactions.REQUEST),
+        "receipt-evidence.bin": vector_blocks.receipt(vector_transactions.EVIDENCE),
         "receipt-refused.bin": vector_blocks.receipt(vector_transactions.REQUEST_DENIED),
     }
 

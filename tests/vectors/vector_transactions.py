@@ -134,7 +134,7 @@ END_EXCLUSION = make("end an exclusion", "north", [PATIENT], "consent.end_exclus
 REQUEST = make("ask for a record", "south", [PHYSICIAN], "access.request", [RECORD, "TREAT"])
 REQUEST_DENIED = make("ask for research", "south", [PHYSICIAN], "access.request", [RECORD, "HRESCH"])
 SERVED = make("serve an access", "north", [SERVICE["north"]], "access.served", [derived_id(REQUEST.id, 0)])
-EQUIVOCATOR, EQUIVOCATION = FOUNDERS[1], (0, 4, 2)
+EQUIVOCATOR, EQUIVOCATION = next(member for member in FOUNDERS if member.name == "south"), (0, 4, 2)
 
 
 def vote_of_equivocator(kind: int, block: str) -> list[Any]:
