@@ -222,7 +222,7 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class Accuse:
-    """For the log: a member signed two different statements where one is allowed; both are given, signed."""
+    """A member signed two different votes where one is allowed; both are given, encoded as messages."""
 
     member: str
     first: bytes
