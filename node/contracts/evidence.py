@@ -12,7 +12,7 @@ from node.contracts.people import acting_member
 from storage.schema.calls import Evidence
 from storage.schema.codec import encode
 from storage.schema.events import EquivocationProven
-from storage.schema.evidence import EvidenceError, evidence_id, verify_evidence
+from storage.schema.evidence import NO_CONFLICT, EvidenceError, contradict, evidence_id, verify_signatures
 
 # A week of blocks at one a minute; what lies farther back is for an auditor's own copy.
 HEIGHTS_BACK_MAX = 10_000
@@ -66,10 +66,12 @@ def prove_equivocation(call: Call, state: StateReader) -> Changes:
     evidence = evidence_id(arguments.node_key, arguments.height)
     if load_evidence(state, evidence) is not None:
         raise ContractError("evidence.known", "height", "this key stands convicted for this height")
+    if not contradict(arguments.first, arguments.second):
+        raise ContractError("evidence.no_conflict", "second", NO_CONFLICT)
     try:
-        verify_evidence(arguments, call.chain_id)
+        verify_signatures(arguments, call.chain_id)
     except EvidenceError as error:
-        raise ContractError(error.code, error.field, str(error)) from None
+        raise ContractError("evidence.forged", error.field, str(error)) from None
     place = (arguments.epoch, arguments.view, arguments.height)
     previous = load_newest_evidence(state)
     entry = EvidenceEntry(key.member, arguments.node_key, reporter.name, *place, call.tx_id, call.time_ms, previous)

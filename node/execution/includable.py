@@ -197,12 +197,15 @@ class _Room:
                 self._screen.take(transaction)
             if transaction.method.urgent is urgent:
                 self._turns[transaction.body.payer] += 1
+        self._most_turns = max(self._turns.values(), default=0)
+        self._is_full = self._screen.count >= genesis.parameters.block_tx_max
 
     def was_due(self, transaction: Transaction) -> bool:
+        had_fewer_turns = self._most_turns > self._turns[transaction.body.payer] + 1
+        if self._is_full and not had_fewer_turns:
+            return False  # As for nearly all at saturation: no need to look into the state.
         code = self._screen.refusal(transaction)
-        if code in ("block.count_full", "block.bytes_full"):
-            return max(self._turns.values(), default=0) > self._turns[transaction.body.payer] + 1
-        return not code
+        return not code or (code in ("block.count_full", "block.bytes_full") and had_fewer_turns)
 
 
 def _made_by(waiting: Sequence[Transaction]) -> set[bytes]:

@@ -19,7 +19,7 @@ from node.replication.chain import Chain
 from node.replication.intake import Refusal
 from storage.schema.calls import Evidence, SignedVote
 from storage.schema.codec import Value
-from storage.schema.evidence import evidence_id
+from storage.schema.evidence import EvidenceError, evidence_id, verify_evidence
 from storage.schema.validators import ValidatorSet
 
 PENDING_MAX = 64
@@ -61,6 +61,12 @@ class Accusations:
         validators = load_validators(self._chain.ledger.state)
         key = next(each.node_key for each in validators.validators if each.name == accusation.member)
         evidence = Evidence(key, first.epoch, first.view, first.height, _signed(first), _signed(second))
+        try:
+            verify_evidence(evidence, self._chain.genesis.chain_id)
+        except EvidenceError as error:
+            # With the epoch the member has got another key, under which this proves nothing.
+            log.warning("what %s signed is no evidence any more: %s", accusation.member, error)
+            return
         name = evidence_id(key, first.height)
         if name not in self._pending and len(self._pending) < PENDING_MAX:
             due_s = trio.current_time() + TURN_S * turn(validators, self._name, accusation.member, name)
@@ -79,10 +85,11 @@ class Accusations:
 
     async def _report(self, name: bytes) -> None:
         report, chain = self._pending[name], self._chain
-        is_old = report.evidence.height <= chain.head.header.height - HEIGHTS_BACK_MAX
-        if is_old or load_evidence(chain.ledger.state, name) is not None:
+        height = report.evidence.height
+        next_height = chain.head.header.height + 1
+        if height < next_height - HEIGHTS_BACK_MAX or load_evidence(chain.ledger.state, name) is not None:
             del self._pending[name]
-        elif trio.current_time() >= report.due_s:
+        elif height <= next_height and trio.current_time() >= report.due_s:
             report.due_s = trio.current_time() + LIFETIME_S
             _, envelope = self._sign(self._wall_ms() // 1000 + LIFETIME_S, "network.evidence", report.evidence)
             (answer,) = await self._submit((envelope,))

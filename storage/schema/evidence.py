@@ -8,19 +8,21 @@ from storage.schema.calls import Evidence, SignedVote
 from storage.schema.codec import tagged_digest
 from storage.schema.signatures import SignatureError, verify_signature
 
+NO_CONFLICT = "two votes of one place, for two blocks or results"
+
 
 class EvidenceError(Exception):
     """Two votes prove nothing.
 
     Attributes:
-        code: ``evidence.no_conflict`` or ``evidence.forged``.
         field: the vote at fault.
     """
 
-    def __init__(self, code: str, field: str, detail: str) -> None:
-        """Say why."""
+    code = "evidence.invalid"
+
+    def __init__(self, field: str, detail: str) -> None:
+        """Say which vote, and why."""
         super().__init__(detail)
-        self.code = code
         self.field = field
 
 
@@ -30,30 +32,35 @@ def evidence_id(node_key: bytes, height: int) -> bytes:
 
 
 def verify_evidence(evidence: Evidence, chain_id: bytes) -> None:
-    """Check that the key signed both votes, and that an honest node would not have signed both.
+    """Check that an honest node would not have signed both votes, and that the key signed both.
 
     Raises:
         EvidenceError: it does not prove that.
     """
-    if not _contradict(evidence.first, evidence.second):
-        raise EvidenceError("evidence.no_conflict", "second", "two votes of one place, for two blocks or results")
-    for name, vote in (("first", evidence.first), ("second", evidence.second)):
-        place = (evidence.epoch, vote.kind, evidence.view, evidence.height)
-        try:
-            verify_signature(
-                evidence.node_key, vote_preimage(chain_id, *place, vote.digest, vote.result), vote.signature
-            )
-        except SignatureError:
-            raise EvidenceError("evidence.forged", name, "the signature does not verify under the node key") from None
+    if not contradict(evidence.first, evidence.second):
+        raise EvidenceError("second", NO_CONFLICT)
+    verify_signatures(evidence, chain_id)
 
 
-def _contradict(first: SignedVote, second: SignedVote) -> bool:
+def contradict(first: SignedVote, second: SignedVote) -> bool:
     """Tell whether two votes of one view and height exclude each other; a proposal is its primary's PREPARE."""
     commits = [VoteType(vote.kind) is VoteType.COMMIT for vote in (first, second)]
     results = [vote.result != ZERO_DIGEST for vote in (first, second)]
+    statements = [(vote.digest, vote.result) for vote in (first, second)]
     # Two signatures over one statement are no contradiction, and what has another form is no vote.
-    return commits[0] == commits[1] and results == commits and _statement(first) != _statement(second)
+    return commits[0] == commits[1] and results == commits and statements[0] != statements[1]
 
 
-def _statement(vote: SignedVote) -> tuple[bytes, bytes]:
-    return vote.digest, vote.result
+def verify_signatures(evidence: Evidence, chain_id: bytes) -> None:
+    """Check that the key signed both votes, for the network of this id.
+
+    Raises:
+        EvidenceError: it did not sign one of them.
+    """
+    for field, vote in (("first", evidence.first), ("second", evidence.second)):
+        place = (evidence.epoch, vote.kind, evidence.view, evidence.height)
+        preimage = vote_preimage(chain_id, *place, vote.digest, vote.result)
+        try:
+            verify_signature(evidence.node_key, preimage, vote.signature)
+        except SignatureError:
+            raise EvidenceError(field, "the signature does not verify under the node key") from None

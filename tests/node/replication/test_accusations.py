@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from hashlib import sha256
 
 import pytest
+from msgspec.structs import replace
 
 from consensus.engine import Accuse
-from consensus.pbft.messages import Vote
+from consensus.pbft.messages import MESSAGE, Vote
 from node.contracts.evidence import load_evidence
 from node.replication.accusations import PENDING_MAX, turn
 from storage.schema.block import OUTCOME, ZERO_DIGEST, VoteType, vote_preimage
@@ -93,6 +94,16 @@ async def test_what_the_ledger_holds_is_not_reported_again(genesis: Genesis, mak
         await until(lambda: are_level(nodes, 2))
 
     assert len(convictions(nodes[2])) == 1
+
+
+async def test_what_proves_nothing_under_the_members_key_of_now_is_not_reported(genesis: Genesis, make: Make) -> None:
+    node, good = make("east"), accusation(genesis)
+    second = MESSAGE.decode(good.second)
+
+    node.accusations.accuse(Accuse("south", good.first, encode(replace(second, signature=bytes(64)))))
+    node.accusations.accuse(Accuse("north", good.first, good.second))
+
+    assert node.accusations._pending == {}
 
 
 async def test_what_is_pending_is_bounded(genesis: Genesis, make: Make) -> None:
