@@ -82,6 +82,20 @@ def test_two_blocks_to_different_backups_fork_nobody_and_the_equivocator_is_name
     verify_evidence(evidence, bad.genesis.chain_id)
 
 
+def test_the_receipt_of_the_evidence_says_to_anyone_who_lied_without_a_node(bad: HostileValidator) -> None:
+    network = bad.network
+    first, *_ = network.ask("evidence", "list", "--node", "north")["evidence"]
+    receipt, genesis = str(network.folder / "liar.receipt"), str(network.folder / "genesis.json")
+
+    shown = network.ask("evidence", "show", first["evidence"][:10], "--node", "west")
+    network.ask("receipt", "get", shown["transaction"], "--out", receipt, "--node", "east")
+    proved = network.ask("receipt", "verify", receipt, "--genesis", genesis)
+
+    assert (shown["member"], proved["equivocator"]) == (HOSTILE, HOSTILE)
+    assert proved["node_key"] == shown["node_key"]
+    assert proved["first"] != proved["second"]
+
+
 def test_a_block_that_was_committed_at_one_member_alone_is_committed_at_all(bad: HostileValidator) -> None:
     first, second = two_blocks(bad)
     height = second.header.height
