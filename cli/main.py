@@ -30,6 +30,7 @@ COMMANDS = {
     "consent": "cli.consent:consent",
     "audit": "cli.audit:audit",
     "receipt": "cli.receipt:receipt",
+    "evidence": "cli.evidence:evidence",
     "ledger": "cli.ledger:ledger",
     "bench": "cli.bench:bench",
     "completion": "cli.completion:completion",

@@ -11,7 +11,11 @@ from cli.options import FILE, reading
 from cli.output import Answer, facts, rfc3339
 from cli.session import Session
 from node.keys.private_file import write_private
+from storage.schema.block import VoteType
+from storage.schema.calls import Evidence
 from storage.schema.epochs import EPOCHS_BYTES_MAX, EpochError, load_epochs
+from storage.schema.events import EquivocationProven
+from storage.schema.evidence import EvidenceError, verify_evidence
 from storage.schema.genesis import GENESIS_BYTES_MAX, GenesisError, load_file
 from storage.schema.receipt import RECEIPT_BYTES_MAX, Proven, ReceiptError, verify_receipt
 
@@ -52,15 +56,16 @@ def verify(path: Path, genesis: Path, epochs: Path | None) -> Answer:
     """Verify a receipt against its network's genesis file.
 
     It needs no node and no network. A receipt of an epoch above 0 needs the file that caretrace ledger export --epochs
-    writes; it is believed no further than it follows from genesis.
+    writes; it is believed no further than it follows from genesis. Of evidence it says who signed what, and both
+    signatures are checked again.
     """
     try:
         founded = load_file(_read(genesis, GENESIS_BYTES_MAX))
         known = load_epochs(_read(epochs, EPOCHS_BYTES_MAX), founded) if epochs else None
         proven = verify_receipt(_read(path, RECEIPT_BYTES_MAX), founded, known)
-    except (ReceiptError, GenesisError, EpochError) as error:
+        fields = _proven(proven)
+    except (ReceiptError, GenesisError, EpochError, EvidenceError) as error:
         raise CliError(error.code, str(error), exit_code=Exit.UNVERIFIED, facts={"valid": False}) from None
-    fields = _proven(proven)
     return Answer(fields, facts(fields.items()))
 
 
@@ -81,4 +86,19 @@ def _proven(proven: Proven) -> dict[str, Any]:
         "signers": list(proven.signers),
         "quorum": proven.quorum,
         "epoch": proven.header.epoch,
+        **_equivocation(proven),
     }
+
+
+def _equivocation(proven: Proven) -> dict[str, Any]:
+    """Say of evidence that the ledger has taken down who is convicted, and of what."""
+    evidence = proven.transaction.arguments
+    proved = [event for event in proven.outcome.events if isinstance(event, EquivocationProven)]
+    if not proved or not isinstance(evidence, Evidence):
+        return {}
+    verify_evidence(evidence, proven.header.chain_id)
+    place = f"in view {evidence.view} at height {evidence.height}"
+    votes = [
+        f"{VoteType(vote.kind).name} of block {vote.digest.hex()} {place}" for vote in (evidence.first, evidence.second)
+    ]
+    return {"equivocator": proved[0].member, "node_key": evidence.node_key.hex(), "first": votes[0], "second": votes[1]}

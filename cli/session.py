@@ -17,7 +17,7 @@ from storage.schema.codec import DecodeError, parse_typed_id
 from storage.schema.epochs import Epochs, load_epochs
 from storage.schema.genesis import Genesis, load_file
 
-_ID_KINDS = {"a": "access", "c": "consent", "p": "proposal", "r": "record", "x": "exclusion"}
+_ID_KINDS = {"a": "access", "c": "consent", "e": "evidence", "p": "proposal", "r": "record", "x": "exclusion"}
 _PREFIX_LENGTH_MAX = 64
 
 
@@ -185,7 +185,7 @@ class Session:
                 return found
 
     def resolve(self, kind: str, text: str) -> str:
-        """Return the whole typed id of a kind (``c``, ``x``, ``r``, ``a``, ``p``) for itself or a unique prefix.
+        """Return the whole typed id of a kind (``c``, ``x``, ``r``, ``a``, ``p``, ``e``) for itself or a unique prefix.
 
         Raises:
             CliError: nothing, or more than one thing, begins so.

@@ -53,6 +53,13 @@ class WorkWaiting:
 
 
 @dataclass(frozen=True, slots=True)
+class Neglected:
+    """This primary's blocks have long passed over what waits here; said again with each that does."""
+
+    primary: str
+
+
+@dataclass(frozen=True, slots=True)
 class Drafted:
     """The block that ``Draft`` asked for. ``bodies`` is opaque to the engine and travels with the proposal."""
 
@@ -93,7 +100,7 @@ class PeerConnected:
     peer: str
 
 
-Event = Received | TimerFired | WorkWaiting | Drafted | Checked | Executed | Advanced | PeerConnected
+Event = Received | TimerFired | WorkWaiting | Neglected | Drafted | Checked | Executed | Advanced | PeerConnected
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,7 +229,7 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class Accuse:
-    """For the log: a member signed two different statements where one is allowed; both are given, signed."""
+    """A member signed two different votes where one is allowed; both are given, encoded as messages."""
 
     member: str
     first: bytes
@@ -266,28 +273,22 @@ class Engine(Protocol):
 
         ``start_number`` is 16 fresh random bytes: answers meant for an earlier start do not count.
         """
-        ...
 
     def step(self, now_ms: int, event: Event) -> tuple[Effect, ...]:
         """Take one event and return what the host must do, in order."""
-        ...
 
     @property
     def view(self) -> int:
         """The view that this replica is in."""
-        ...
 
     @property
     def primary(self) -> str:
         """The member that proposes in this view at the next height."""
-        ...
 
     @property
     def heights(self) -> Mapping[str, int]:
         """What each other validator says that it has committed, as far as it was heard; for people to look at."""
-        ...
 
     @property
     def may_vote(self) -> bool:
         """Whether this replica is past the wait of its start and has not halted."""
-        ...

@@ -11,7 +11,7 @@ from consensus.pbft.records import RECORD, HaltRecord, PreparedRecord, Record, V
 from consensus.pbft.slot import Block
 from consensus.pbft.state import FORGETFUL, State
 from consensus.pbft.timers import HELLO
-from consensus.pbft.views import announce, enter_proven, learn
+from consensus.pbft.views import announce, enter_proven, learn, recognise
 from consensus.pbft.voting import arrive
 from storage.schema.block import VoteType
 from storage.schema.codec import DecodeError
@@ -188,7 +188,7 @@ def on_advanced(state: State, event: Advanced) -> None:
     certificate = event.certificate
     assert certificate.height == event.header.height, "a certificate is of the block that it comes with"
     if certificate.height > state.head.height:
-        state.recognise(certificate, VoteType.COMMIT)
+        recognise(state, certificate, VoteType.COMMIT)
         arrive(state, certificate)
 
 

@@ -11,6 +11,7 @@ from consensus.engine import (
     Executed,
     Fault,
     LaterEpoch,
+    Neglected,
     PeerConnected,
     Received,
     Recovered,
@@ -18,12 +19,13 @@ from consensus.engine import (
     ViewEntered,
     WorkWaiting,
 )
-from consensus.pbft import recovery, views, voting, watch
+from consensus.pbft import complaints, recovery, views, voting, watch
 from consensus.pbft.ballots import HEIGHTS_HELD
 from consensus.pbft.membership import Membership
 from consensus.pbft.messages import (
     MESSAGE,
     Answer,
+    Complaint,
     Hello,
     Message,
     NewView,
@@ -114,6 +116,9 @@ class Pbft:
                 watch.on_timer(self.state, name)
             case WorkWaiting(waiting):
                 self.state.work_waiting = waiting
+            case Neglected(primary):
+                if primary == self.primary:
+                    complaints.complain(self.state)
             case Drafted():
                 voting.on_drafted(self.state, event)
             case Checked(digest, refusal):
@@ -178,6 +183,8 @@ class Pbft:
                 recovery.on_hello(state, position, message)
             case Answer():
                 recovery.on_answer(state, position, message)
+            case Complaint():
+                complaints.on_complaint(state, position, message)
 
     def _note_height(self, position: int, height: int) -> None:
         name = self._members.names[position]

@@ -42,6 +42,7 @@ class State:
         base: the height on which the view was opened; at ``base + 1`` it allows only ``selected``, unless zero.
         new_view: what opened the view, for who lacks it, until a certificate of this view can take its place.
         changes: the newest VIEW-CHANGE of each validator, our own among them.
+        complaints: who has said that the primary of this view and height leaves something out.
         stirred: whether those changed, or our view did, since they were last looked at.
         start_number, answers: the number of this start, and who has answered it.
         started, halted: whether the wait of the start is over, and whether we must not vote any more.
@@ -67,6 +68,7 @@ class State:
         self.selected = ZERO_DIGEST
         self.new_view: NewView | None = None
         self.changes: dict[int, ViewChange] = {}
+        self.complaints: set[int] = set()
         self.stirred = False
         self.start_number = bytes(16)
         self.answers: set[int] = set()
@@ -220,7 +222,10 @@ class State:
     def move_to(self, head: Head) -> None:
         """Take a committed block as the head: all that concerned its height is spent."""
         assert head.height > self.head.height, "heights only grow"
+        primary = self.primary
         self.head = head
+        if self.primary != primary:
+            self.complaints.clear()
         self.slot = Slot()
         self.ballots.advance(head.height + 1)
         self.proposals = {key: value for key, value in self.proposals.items() if key[0] > head.height}

@@ -13,6 +13,7 @@ from node.api.problems import ProblemError, not_found
 from node.api.replies import body_of, person, reply, typed
 from node.api.services import Services
 from node.contracts.entries import load_access, load_consent, load_record
+from node.contracts.evidence import load_evidence
 from node.contracts.proposals import load_proposal
 from node.execution import views
 from node.execution.rendering import show_time_ms
@@ -23,7 +24,7 @@ from storage.schema.codec import encode, typed_id
 MATCHES_MAX = 20
 KEY_HEX_MAX = 512
 ENTRIES_PER_TURN = 20
-_TYPED = re.compile(r"([rcxap])-([a-z2-7]{1,52})")
+_TYPED = re.compile(r"([rcxaep])-([a-z2-7]{1,52})")
 _HEX = re.compile(r"[0-9a-f]{1,64}")
 
 Id = Annotated[str, Path(max_length=64, description="typed id")]
@@ -64,6 +65,8 @@ class Queries:
             ("/v1/records/{record}", self.record),
             ("/v1/consents", self.consents),
             ("/v1/consents/{consent}", self.consent),
+            ("/v1/evidence", self.all_evidence),
+            ("/v1/evidence/{evidence}", self.evidence),
             ("/v1/audit/patients/{did}", self.audit_patient),
             ("/v1/audit/records/{record}", self.audit_record),
         ):
@@ -94,6 +97,8 @@ class Queries:
             return load_record(state, raw) is not None
         if prefix == "a":
             return load_access(state, raw) is not None
+        if prefix == "e":
+            return load_evidence(state, raw) is not None
         consent = load_consent(state, raw)
         return consent is not None and consent.is_exclusion is (prefix == "x")
 
@@ -201,6 +206,15 @@ class Queries:
             is_for_patient=is_for_patient,
         )
         return reply(shown | {"height": self._ledger.head.header.height})
+
+    async def all_evidence(self) -> Response:
+        """Which members' keys signed two votes that contradict each other, the newest first."""
+        return reply({"evidence": views.list_evidence(self._ledger.state)})
+
+    async def evidence(self, evidence: Id) -> Response:
+        """What is proved against one member's key at one height."""
+        raw = typed("e", evidence, "evidence")
+        return _found(views.show_evidence(self._ledger.state, raw), "evidence", "evidence.not_found")
 
     async def audit_patient(self, did: PathDid, since: From = "", until: To = "") -> Response:
         """Who saw or changed what of a patient, oldest first."""

@@ -38,6 +38,7 @@ class Call(msgspec.Struct, frozen=True, gc=False):
     time_ms: int
     parameters: Parameters
     validators: ValidatorSet
+    chain_id: bytes
 
     @property
     def time_s(self) -> int:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from node.contracts import access, consent, governance, membership, people, record
+from node.contracts import access, consent, evidence, governance, membership, people, record
 from node.contracts.contract import Call, Changes, StateReader
 
 RULES: dict[str, Callable[[Call, StateReader], Changes]] = {
@@ -19,6 +19,7 @@ RULES: dict[str, Callable[[Call, StateReader], Changes]] = {
     "network.propose": governance.propose,
     "network.vote": governance.vote,
     "network.replace_keys": membership.replace_keys,
+    "network.evidence": evidence.prove_equivocation,
 }
 
 

@@ -12,7 +12,14 @@ from storage.schema.events import Event
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LAST_S = 253_402_300_799
-_PREFIXES = {"record": "r", "consent": "c", "exclusion": "x", "access": "a", "proposal": "p"}
+_PREFIXES = {
+    "record": "r",
+    "consent": "c",
+    "exclusion": "x",
+    "access": "a",
+    "proposal": "p",
+    "evidence": "e",
+}
 _PEOPLE = frozenset({"patient", "practitioner", "requester"})
 
 

@@ -33,6 +33,7 @@ _ACTIONS = {
     "network.propose": "propose",
     "network.vote": "vote",
     "network.replace_keys": "replace-keys",
+    "network.evidence": "report-equivocation",
 }
 # Of what was done, the event says what and by whom: a person, by the field named, or a member by a key of its own.
 _DONE: dict[type, tuple[str, str]] = {
@@ -48,6 +49,7 @@ _DONE: dict[type, tuple[str, str]] = {
     events.ProposalMade: ("propose", "member"),
     events.ProposalVoted: ("vote", "member"),
     events.KeysReplaced: ("replace-keys", "member"),
+    events.EquivocationProven: ("report-equivocation", "reporter"),
 }
 _BY_MEMBERS = frozenset(
     {
@@ -57,6 +59,7 @@ _BY_MEMBERS = frozenset(
         "network.propose",
         "network.vote",
         "network.replace_keys",
+        "network.evidence",
     }
 )
 

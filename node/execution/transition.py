@@ -51,6 +51,7 @@ _SUBJECTS: dict[type, Callable[[Any], tuple[bytes | None, ...]]] = {
     events.KeysReplaced: lambda event: (event.organisation_key,),
     events.ValidatorsChanged: lambda _: (),
     events.Refused: lambda _: (),
+    events.EquivocationProven: lambda event: (event.evidence,),
 }
 
 
@@ -115,6 +116,7 @@ def _execute_one(
         header.time_ms,
         parameters,
         in_force,
+        header.chain_id,
     )
     try:
         changes = RULES[body.method](call, overlay)

@@ -19,6 +19,7 @@ from node.contracts.entries import (
     load_person,
     load_record,
 )
+from node.contracts.evidence import EvidenceEntry, load_evidence, load_newest_evidence
 from node.contracts.people import is_removed, validity
 from node.contracts.policy import BECAUSE_OWN, OWN, Decision, decide, explain, provision_name
 from node.execution.rendering import show_id, show_provision, show_time_ms, show_time_s
@@ -27,7 +28,7 @@ from storage.schema.refusals import REFUSALS
 
 LIST_LENGTH_MAX = 1000
 Shown = dict[str, Any]
-T = TypeVar("T", Practitioner, RecordEntry, ConsentEntry)
+T = TypeVar("T", Practitioner, RecordEntry, ConsentEntry, EvidenceEntry)
 
 
 def show_person(state: StateReader, did: bytes, time_s: int) -> Shown | None:
@@ -159,6 +160,30 @@ def check_consent(
         because = explain(decision, consents, asked)
     shown = _checked(decision.code)
     return shown | _reasons(state, decision, because) if is_for_patient else shown
+
+
+def show_evidence(state: StateReader, evidence: bytes) -> Shown | None:
+    """Show who signed what twice, and by which transaction it stands proved; None if there is no such evidence."""
+    entry = load_evidence(state, evidence)
+    if entry is None:
+        return None
+    return {
+        "evidence": show_id("evidence", evidence),
+        "member": entry.member,
+        "node_key": entry.node_key.hex(),
+        "reporter": entry.reporter,
+        "epoch": entry.epoch,
+        "view": entry.view,
+        "height": entry.height,
+        "transaction": entry.transaction.hex(),
+        "time": show_time_ms(entry.time_ms),
+    }
+
+
+def list_evidence(state: StateReader, limit: int = LIST_LENGTH_MAX) -> list[Shown]:
+    """List all evidence, the newest first."""
+    chain = _chain(load_newest_evidence(state), lambda evidence: load_evidence(state, evidence), limit)
+    return [shown for evidence, _ in chain if (shown := show_evidence(state, evidence)) is not None]
 
 
 def _checked(code: str) -> Shown:

@@ -73,6 +73,8 @@ class Driver:
         self._on_later_epoch: list[Callable[[str], None]] = []
         self._on_view: list[Callable[[], None]] = []
         self._new_start_number: Callable[[], bytes] = bytes
+        self._on_block: list[Callable[[Header, Sequence[Transaction], int], None]] = []
+        self._on_accusation: list[Callable[[ordering.Accuse], None]] = []
 
     async def run(self, new_start_number: Callable[[], bytes]) -> None:
         """Start the engine and step it until cancelled; ``new_start_number`` gives 16 fresh random bytes."""
@@ -127,14 +129,20 @@ class Driver:
         catch_up: Callable[[int, tuple[str, ...]], None],
         later_epoch: Callable[[str], None],
         view_entered: Callable[[], None],
+        agreed: Callable[[Header, Sequence[Transaction], int], None],
+        accused: Callable[[ordering.Accuse], None],
     ) -> None:
         """Call ``catch_up`` when blocks are missing, ``later_epoch`` where a peer hints at it.
 
-        ``view_entered`` is called when there is a new primary.
+        ``view_entered`` is called when there is a new primary. ``agreed`` is told of each block that was committed here
+        without catching up, and of the time, monotonic and in milliseconds; ``accused`` of each member that was found
+        to contradict itself.
         """
         self._on_catch_up.append(catch_up)
         self._on_later_epoch.append(later_epoch)
         self._on_view.append(view_entered)
+        self._on_block.append(agreed)
+        self._on_accusation.append(accused)
 
     def post(self, event: Event) -> None:
         """Hand an event in; it is taken in turn."""
@@ -145,6 +153,10 @@ class Driver:
     def on_message(self, peer: str, data: bytes) -> None:
         """Take an engine message from the network."""
         self.post(ordering.Received(peer, data))
+
+    def complain(self, primary: str) -> None:
+        """A primary has long left something out."""
+        self.post(ordering.Neglected(primary))
 
     def on_connected(self, peer: str) -> None:
         """A connection to a member stands; what was sent to it before may be lost."""
@@ -239,6 +251,8 @@ class Driver:
     def _accuse(self, effect: ordering.Accuse) -> None:
         first, second = effect.first.hex(), effect.second.hex()
         log.warning("%s signed two different statements: %s and %s", effect.member, first, second)
+        for accused in self._on_accusation:
+            accused(effect)
 
     def _halt(self, effect: ordering.Halt) -> None:
         self.halted = effect.reason
@@ -260,8 +274,10 @@ class Driver:
         header, digest = effect.header, effect.header.digest()
         if header.height <= self._chain.head.header.height:
             return  # Catching up was faster.
-        in_flight = self._in_flight
-        self._commit(header, in_flight.transactions(digest), in_flight.execution(digest), effect.certificate)
+        transactions = self._in_flight.transactions(digest)
+        self._commit(header, transactions, self._in_flight.execution(digest), effect.certificate)
+        for agreed in self._on_block:
+            agreed(header, transactions, _now_ms())
 
     def _commit(
         self, header: Header, transactions: Sequence[Transaction], execution: Execution, certificate: Certificate

@@ -24,12 +24,14 @@ from node.mempool import Mempool
 from node.metrics import Metrics
 from node.network.host import Network
 from node.network.peers import Peer, RequestError
+from node.replication.accusations import Accusations
 from node.replication.bodies import Bodies
 from node.replication.catch_up import CatchUp
 from node.replication.chain import Chain, Committed, DivergedError
 from node.replication.driver import BLOCK_CHANNEL, VOTE_CHANNEL, Driver
 from node.replication.engines import engine_maker
 from node.replication.intake import Intake
+from node.replication.neglect import Neglect
 from node.replication.promises import Promises
 from node.replication.proposer import Proposer
 from storage.ledger import Ledger
@@ -96,6 +98,7 @@ class Parts:
         self.network = Network(config.name, secrets["node"], config.listen, self._peers())
         self._make_replication(secrets["node"])
         self._make_custody(home, secrets, older_encryption)
+        self._make_watch()
         self._connect()
 
     def _make_replication(self, node_seed: bytes) -> None:
@@ -143,6 +146,12 @@ class Parts:
         self.gatekeeper = Gatekeeper(self.custodian, ledger, self.commits, submit, vault, data_keys, wall_ms)
         self.reader = Reader(name, ledger, self.gatekeeper, _Peers(self.network), wall_ms)
 
+    def _make_watch(self) -> None:
+        self.neglect = Neglect(
+            self.chain, self.mempool, lambda: self.driver.engine.primary, self.intake.urge, self.driver.complain
+        )
+        self.accusations = Accusations(self.config.name, self.chain, self.custodian.sign, self.intake.submit, wall_ms)
+
     def _connect(self) -> None:
         self.network.on_message(VOTE_CHANNEL, self.driver.on_message, drop_oldest=True)
         self.network.on_message(BLOCK_CHANNEL, self.driver.on_message, drop_oldest=True)
@@ -152,7 +161,13 @@ class Parts:
         self.catch_up.serve()
         self.network.on_request(CONTENT_SERVICE, self.gatekeeper.on_content_request)
         self.network.on_request(KEY_SERVICE, self.gatekeeper.on_key_request)
-        self.driver.listen(self.catch_up.want, self.catch_up.hint, self.intake.forward_again)
+        self.driver.listen(
+            self.catch_up.want,
+            self.catch_up.hint,
+            self.intake.forward_again,
+            self.neglect.on_block,
+            self.accusations.accuse,
+        )
         self.chain.listen(self._on_commit)
 
     def _on_commit(self, committed: Committed) -> None:

@@ -165,6 +165,7 @@ async def _run(home: Home, config: Config, genesis_file: bytes, parts: Parts) ->
         nursery.start_soon(parts.driver.run, new_start_number)
         nursery.start_soon(parts.intake.run)
         nursery.start_soon(parts.catch_up.run)
+        nursery.start_soon(parts.accusations.run)
         nursery.start_soon(parts.deposits.run)
         nursery.start_soon(_heed_signals, home, stop, nursery.cancel_scope)
         nursery.start_soon(_tell_membership, standing)

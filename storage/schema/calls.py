@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from storage.schema.codec import Addresses, Bytes32, Form, MemberName, Role, Uint, Value
+from storage.schema.codec import Addresses, Bytes32, Bytes64, Form, MemberName, Role, Uint, Value
 from storage.schema.events import Code
 
 ARGUMENTS_BYTES_MAX = 12 * 1024
@@ -195,6 +195,26 @@ class ReplaceKeys(Value, frozen=True):
     encryption_key: Bytes32 | None
 
 
+class SignedVote(Value, frozen=True):
+    """One of two votes at one place: its type, what it is for, and the signature under ``vote_preimage``."""
+
+    kind: Literal[1, 2, 3]
+    digest: Bytes32
+    result: Bytes32
+    signature: Bytes64
+
+
+class Evidence(Value, frozen=True):
+    """``network.evidence``: any member's service key signs. Two votes by one node key at one place, to verify alone."""
+
+    node_key: Bytes32
+    epoch: Uint
+    view: Uint
+    height: Uint
+    first: SignedVote
+    second: SignedVote
+
+
 @dataclass(frozen=True, slots=True)
 class Method:
     """A call's name and form. Urgent calls stand first in a block, so that a primary cannot put its own before."""
@@ -224,5 +244,6 @@ METHODS: dict[str, Method] = dict(
         _method("network.propose", Propose),
         _method("network.vote", VoteOn),
         _method("network.replace_keys", ReplaceKeys, urgent=True),
+        _method("network.evidence", Evidence),
     )
 )

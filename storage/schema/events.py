@@ -165,6 +165,17 @@ class ValidatorsChanged(_Event, frozen=True, tag="validators.changed"):
     epoch: Uint
 
 
+class EquivocationProven(_Event, frozen=True, tag="network.equivocation"):
+    """A member's node key signed two votes that contradict each other; ``reporter`` laid them before the network."""
+
+    evidence: Bytes32
+    member: MemberName
+    reporter: MemberName
+    epoch: Uint
+    view: Uint
+    height: Uint
+
+
 class Refused(_Event, frozen=True, tag="refused"):
     """Why a call was refused: the argument at fault, where there is one, and the rule in words."""
 
@@ -191,4 +202,5 @@ Event = (
     | KeysReplaced
     | ValidatorsChanged
     | Refused
+    | EquivocationProven
 )

@@ -126,9 +126,15 @@ ON_THE_LEDGER: dict[str, Refusal] = _table(
         "the permit was served before",
         "ask for the key again",
     ),
+    ("evidence.not_node_key", "the key is not, and was not, the node key of a member", "see who signed the votes"),
+    ("evidence.out_of_range", "the votes are too old, or of a height that is not there yet", "nothing to do"),
+    ("evidence.no_conflict", "an honest node may have signed both", "show two votes at one place, for two things"),
+    ("evidence.known", "of this key the ledger holds evidence at this height", "nothing to do"),
+    ("evidence.forged", "the key has not signed both votes", "nothing to do"),
 )
 
 AT_THE_NODE: dict[str, Refusal] = _table(
+    ("evidence.not_found", "there is no such evidence", "see the list of evidence"),
     ("did.malformed", "this is no did:key of an Ed25519 key", "copy it whole"),
     ("tx.not_found", "no block holds this transaction", "check the id; if it waits, try again in a moment"),
     ("tx.not_committed", "the transaction was not committed in time", "it may still be; ask for it again"),

@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,18 @@ def test_the_receipt_of_a_refusal_verifies_too(folder: Path) -> None:
 
     assert answer["valid"] is True
     assert answer["status"] != "ok"
+
+
+def test_the_receipt_of_evidence_says_who_signed_what_twice(folder: Path) -> None:
+    (folder / "x.receipt").write_bytes(vector_bytes("receipt-evidence.bin"))
+
+    answer = answer_of(caretrace(*VERIFY, folder=folder))
+
+    members = {member["name"]: member for member in vectors("genesis")["readable"]["members"]}
+    assert answer["equivocator"] == "south"
+    assert answer["node_key"] == members["south"]["node_key"]
+    assert re.fullmatch(r"PROPOSAL of block [0-9a-f]{64} in view 4 at height 2", answer["first"])
+    assert re.fullmatch(r"PREPARE of block [0-9a-f]{64} in view 4 at height 2", answer["second"])
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from node.contracts import entries, proposals
+from node.contracts import entries, evidence, proposals
 from storage.schema import calls, codes, refusals
 from tests.support.source_tree import ROOT
 
@@ -31,6 +31,7 @@ SIGNERS = {
     "network.propose": "the organisation key of a member that validates",
     "network.vote": "the organisation key of a member that validates",
     "network.replace_keys": "the member's organisation key",
+    "network.evidence": "the reporting member's service key",
 }
 VALUES: dict[Callable[..., bytes], str] = {
     entries.members_key: "list of text",
@@ -46,6 +47,8 @@ VALUES: dict[Callable[..., bytes], str] = {
     entries.everyone_index_key: "list of Standing",
     entries.uses_key: "integer",
     entries.access_key: "AccessEntry",
+    evidence.evidence_key: "EvidenceEntry",
+    evidence.newest_evidence_key: "bytes: the newest evidence's id",
     entries.seen_key: "SHA-256 over the sorted ids, 32 raw bytes",
     proposals.proposals_key: "Proposals",
     proposals.proposal_key: "ProposalEntry",
@@ -62,6 +65,7 @@ FORMS = (
     proposals.Proposals,
     proposals.ProposalEntry,
     proposals.Ballot,
+    evidence.EvidenceEntry,
 )
 CHANGES = (calls.Admit, calls.SetRole, calls.Remove)
 
@@ -119,7 +123,8 @@ def methods() -> str:
 
 def provisions() -> str:
     return table(
-        ("form", "fields, in order"), ((kind.__name__, fields(kind)) for kind in (calls.Provision, calls.Period))
+        ("form", "fields, in order"),
+        ((kind.__name__, fields(kind)) for kind in (calls.Provision, calls.Period, calls.SignedVote)),
     )
 
 

@@ -32,7 +32,7 @@ BLOCKS_MISSED = 3
 PARAMETERS = Parameters(rotation_blocks=1)
 
 
-def found(folder: Path) -> None:
+def found(folder: Path, parameters: Parameters = PARAMETERS) -> None:
     """Make the homes of four hospitals, and a genesis file that names the guests beside them."""
     folder.mkdir(mode=0o700)
     ports = iter(range(base_port(), 1 << 16))
@@ -46,7 +46,7 @@ def found(folder: Path) -> None:
         organisation_seeds.append(load_key_file(cold).open_secrets(None)["organisation"])
     cards += [guest_card(name) for name in GUESTS]
     organisation_seeds += [seed_of(f"{name}/organisation") for name in GUESTS]
-    draft = draft_genesis("testnet", cards, PARAMETERS)
+    draft = draft_genesis("testnet", cards, parameters)
     for seed in organisation_seeds:
         draft, _ = sign_draft(draft, seed, public_key_of(seed))
     for home in (folder, *(place.home for place in places)):
@@ -64,9 +64,9 @@ def guest_card(name: str) -> Card:
 
 
 @contextmanager
-def network_with_guests(folder: Path) -> Iterator[RunningNetwork]:
+def network_with_guests(folder: Path, parameters: Parameters = PARAMETERS) -> Iterator[RunningNetwork]:
     """Run the four hospitals, all honest yet, with their people."""
-    found(folder)
+    found(folder, parameters)
     with running_network(folder) as network:
         network.enrol()
         yield network

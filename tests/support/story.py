@@ -94,6 +94,7 @@ class World:
             self.time_ms,
             self.genesis.parameters,
             load_validators(self.ledger.state),
+            self.genesis.chain_id,
         )
         return execute(call, self.ledger.state)
 

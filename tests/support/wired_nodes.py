@@ -19,17 +19,20 @@ from node.contracts.governance import genesis_state
 from node.mempool import Mempool
 from node.metrics import Metrics
 from node.network.host import Network
+from node.replication.accusations import Accusations
 from node.replication.bodies import Bodies
 from node.replication.catch_up import CatchUp
 from node.replication.chain import Chain, Committed
 from node.replication.driver import BLOCK_CHANNEL, VOTE_CHANNEL, Driver
 from node.replication.engines import engine_maker
 from node.replication.intake import Intake
+from node.replication.neglect import Neglect
 from node.replication.promises import Promises
 from node.replication.proposer import Proposer
 from node.runtime.parts import open_vote_log, other_members
 from storage.ledger import Ledger
 from storage.schema.calls import RegisterPatient
+from storage.schema.codec import Value
 from storage.schema.genesis import Genesis, Member, Parameters, check_body
 from storage.schema.genesis import encode_body as encode_genesis_body
 from storage.schema.signatures import public_key_of
@@ -148,6 +151,10 @@ class WiredNode:
             self.wall_ms,
         )
         self.catch_up = CatchUp(name, self.chain, self.driver, self.network, self.metrics, self.intake.verify)
+        self.neglect = Neglect(
+            self.chain, self.mempool, lambda: self.engine.primary, self.intake.urge, self.driver.complain
+        )
+        self.accusations = Accusations(name, self.chain, self.sign, self.intake.submit, self.wall_ms)
         self._connect()
 
     def _connect(self) -> None:
@@ -158,7 +165,13 @@ class WiredNode:
         self.bodies.serve()
         self.catch_up.serve()
         self.chain.listen(self._on_commit)
-        self.driver.listen(self.catch_up.want, self.catch_up.hint, self.intake.forward_again)
+        self.driver.listen(
+            self.catch_up.want,
+            self.catch_up.hint,
+            self.intake.forward_again,
+            self.neglect.on_block,
+            self.accusations.accuse,
+        )
 
     @property
     def engine(self) -> Engine:
@@ -172,6 +185,12 @@ class WiredNode:
     def _on_commit(self, committed: Committed) -> None:
         if committed.members_changed:
             self.network.set_peers(other_members(self.ledger.state, self.name))
+
+    def sign(self, not_after_s: int, method: str, arguments: Value) -> tuple[bytes, bytes]:
+        """Sign a call with the member's service key."""
+        key, nonce = service(self.name), secrets.token_bytes(16)
+        body = encode_body(self.genesis.chain_id, nonce, not_after_s, self.name, [key.key], method, arguments)
+        return body, encode_envelope(body, [sign_body(body, key.seed)])
 
     def wall_ms(self) -> int:
         return time.time_ns() // 1_000_000 + self.clock_ms
@@ -213,6 +232,7 @@ class WiredNode:
             nursery.start_soon(self._drive)
             nursery.start_soon(self.intake.run)
             nursery.start_soon(self.catch_up.run)
+            nursery.start_soon(self.accusations.run)
             try:
                 await until(lambda: self.has_started)
                 yield

@@ -49,6 +49,7 @@ def files() -> dict[str, bytes]:
         "invite.json": rendered(vector_invite.shown_invite()),
         "invite.bin": vector_invite.invite(),
         "receipt.bin": vector_blocks.receipt(vector_transactions.REQUEST),
+        "receipt-evidence.bin": vector_blocks.receipt(vector_transactions.EVIDENCE),
         "receipt-refused.bin": vector_blocks.receipt(vector_transactions.REQUEST_DENIED),
     }
 

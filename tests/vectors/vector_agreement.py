@@ -76,6 +76,7 @@ def agreement() -> dict[str, Any]:
         "hello": [6, EPOCH, START],
         "answer": [7, START, vote_message(COMMIT, vote(2, COMMIT)), signed_change(2, None)],
         "answer of nothing": [7, START, None, None],
+        "complaint": [8, EPOCH, VIEW, HEIGHT],
     }
     records = {
         "proposal": [1, vote_message(1, PROPOSAL_VOTE), HEADER_LIST, TX_LEAVES],

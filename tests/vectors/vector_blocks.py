@@ -61,6 +61,7 @@ SAID: list[tuple[str, list[Any]]] = [
             ["proposal.ended", ADMISSION, "overtaken"],
         ],
     ),
+    ("ok", [["network.equivocation", tx.EVIDENCE_ID, tx.EQUIVOCATOR.name, "north", *tx.EQUIVOCATION]]),
 ]
 FROM_TRANSACTIONS = [
     ["transaction", made.id, code, events] for made, (code, events) in zip(tx.IN_BLOCK, SAID, strict=True)

@@ -1,5 +1,6 @@
 """A transaction of every method (docs/spec/transaction.md), as the members and people of the vectors would make it."""
 
+import struct
 from typing import Any, NamedTuple
 
 from vector_genesis import CHAIN_ID, FOUNDERS, founder
@@ -133,6 +134,29 @@ END_EXCLUSION = make("end an exclusion", "north", [PATIENT], "consent.end_exclus
 REQUEST = make("ask for a record", "south", [PHYSICIAN], "access.request", [RECORD, "TREAT"])
 REQUEST_DENIED = make("ask for research", "south", [PHYSICIAN], "access.request", [RECORD, "HRESCH"])
 SERVED = make("serve an access", "north", [SERVICE["north"]], "access.served", [derived_id(REQUEST.id, 0)])
+EQUIVOCATOR, EQUIVOCATION = next(member for member in FOUNDERS if member.name == "south"), (0, 4, 2)
+
+
+def vote_of_equivocator(kind: int, block: str) -> list[Any]:
+    epoch, view, height = EQUIVOCATION
+    digest, result = named_bytes(block), bytes(32)
+    preimage = b"CARETRACE/vote/1" + CHAIN_ID + struct.pack(">QBQQ", epoch, kind, view, height) + digest + result
+    return [kind, digest, result, EQUIVOCATOR.node.sign(preimage)]
+
+
+EVIDENCE = make(
+    "prove an equivocation",
+    "north",
+    [SERVICE["north"]],
+    "network.evidence",
+    [
+        EQUIVOCATOR.node.public,
+        *EQUIVOCATION,
+        vote_of_equivocator(1, "a block"),
+        vote_of_equivocator(2, "another block"),
+    ],
+)
+EVIDENCE_ID = sha256(b"CARETRACE/evidence/1", EQUIVOCATOR.node.public, struct.pack(">Q", EQUIVOCATION[2]))
 FOUR_SIGNERS = make(
     "four signers, the most there may be",
     "east",
@@ -189,6 +213,7 @@ IN_BLOCK = [
     PROPOSE_ROLE,
     PROPOSE_REMOVAL,
     VOTE,
+    EVIDENCE,
 ]
 FIELDS = ("version", "chain_id", "nonce", "not_after_s", "payer", "signers", "method", "arguments")
 

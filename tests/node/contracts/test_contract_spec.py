@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from node.contracts import entries, proposals
+from node.contracts import entries, evidence, proposals
 from node.contracts.registry import RULES
 from storage.schema import codes
 from storage.schema.block import Outcome
@@ -67,7 +67,7 @@ def test_every_method_has_a_rule_and_a_line_about_its_signers() -> None:
 
 
 def test_every_key_of_the_state_is_specified() -> None:
-    defined = {**vars(entries), **vars(proposals)}
+    defined = {**vars(entries), **vars(proposals), **vars(evidence)}
     builders = {value for name, value in defined.items() if name.endswith("_key") and callable(value)}
 
     assert builders - {entries.load_key} == set(VALUES)

@@ -114,6 +114,7 @@ def provisions(levels: int) -> st.SearchStrategy[Provision]:
     return st.builds(Provision, effects, periods, *map(few, lists), periods, below)
 
 
+votes = st.builds(calls.SignedVote, st.sampled_from([1, 2, 3]), digests, digests, st.binary(min_size=64, max_size=64))
 ARGUMENTS: dict[str, st.SearchStrategy[Value]] = {
     "identity.register_patient": st.builds(calls.RegisterPatient, digests),
     "identity.enrol_practitioner": st.builds(calls.EnrolPractitioner, digests, codes, uints, uints),
@@ -130,6 +131,7 @@ ARGUMENTS: dict[str, st.SearchStrategy[Value]] = {
     "network.propose": st.builds(calls.Propose, changes, keys),
     "network.vote": st.builds(calls.VoteOn, digests, st.booleans()),
     "network.replace_keys": st.builds(calls.ReplaceKeys, keys, keys, keys),
+    "network.evidence": st.builds(calls.Evidence, digests, uints, uints, uints, votes, votes),
 }
 
 
