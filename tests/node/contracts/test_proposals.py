@@ -9,6 +9,7 @@ from node.contracts.proposals import (
     proposal_key,
     proposals_key,
 )
+from storage.schema.block import Outcome
 from storage.schema.calls import Change, Propose, Remove, SetRole, VoteOn
 from storage.schema.codec import encode
 from storage.schema.events import ProposalEnded
@@ -103,16 +104,49 @@ def test_no_faulty_minority_can_fill_the_places_for_proposals() -> None:
     assert faults_tolerated(VALIDATORS_MAX) * OPEN_PER_MEMBER_MAX < OPEN_MAX
 
 
+def with_over(council: Council, count: int) -> list[bytes]:
+    """So many proposals that are over, and stand first in the list of what is open."""
+    names = [b"%032d" % number for number in range(count)]
+    over = ProposalEntry("east", Remove("moon"), None, 1, 0, 1, (), None, None, None)
+    listed = load_proposals(council.ledger.state)
+    council.ledger.state.values |= {proposal_key(name): encode(over) for name in names}
+    council.ledger.state.values[proposals_key()] = encode(Proposals(listed.newest, (*names, *listed.open)))
+    return names
+
+
+def ended(outcome: Outcome) -> list[bytes]:
+    return [event.proposal for event in outcome.events if isinstance(event, ProposalEnded)]
+
+
 def test_one_call_ends_sixteen_proposals_at_the_most_and_the_next_goes_on() -> None:
     council = Council()
-    names = [b"%032d" % number for number in range(20)]
-    over = ProposalEntry("east", Remove("moon"), None, 1, 0, 1, (), None, None, None)
-    council.ledger.state.values |= {proposal_key(name): encode(over) for name in names}
-    council.ledger.state.values[proposals_key()] = encode(Proposals(names[-1], tuple(names)))
+    names = with_over(council, 20)
 
     first = council.propose(HARBOUR)
     second = council.vote(derived_id(first.id), "south")
 
-    assert [event.proposal for event in first.events if isinstance(event, ProposalEnded)] == names[:16]
-    assert [event.proposal for event in second.events if isinstance(event, ProposalEnded)] == names[16:]
+    assert (ended(first), ended(second)) == (names[:16], names[16:])
     assert load_proposals(council.ledger.state).open == (derived_id(first.id),)
+
+
+def test_a_decision_waits_behind_nothing_that_has_ended_otherwise() -> None:
+    council = Council()
+    proposal = council.proposed(HARBOUR)
+    council.vote(proposal, "south")
+    names = with_over(council, 20)
+
+    outcome = council.vote(proposal, "east")
+
+    assert ended(outcome) == [proposal, *names[:15]]
+    assert council.entry(proposal).ending == "accepted"
+
+
+@pytest.mark.parametrize(("late_ms", "code"), [(0, "ok"), (1, "proposal.closed")])
+def test_a_proposal_may_be_decided_up_to_its_last_millisecond(late_ms: int, code: str) -> None:
+    council = Council()
+    proposal = council.proposed(HARBOUR)
+    council.vote(proposal, "south")
+    council.time_ms = council.entry(proposal).until_ms + late_ms - 1000
+
+    assert council.vote(proposal, "east").code == code
+    assert council.entry(proposal).ending == ("accepted" if code == "ok" else None)
