@@ -6,11 +6,12 @@ from typing import Any
 import click
 
 from cli.command import Noun
-from cli.errors import CliError, Exit, usage_error
+from cli.errors import CliError, Exit
 from cli.options import FILE, reading
 from cli.output import Answer, facts, rfc3339
 from cli.session import Session
 from node.keys.private_file import write_private
+from storage.schema.epochs import EPOCHS_BYTES_MAX, EpochError, load_epochs
 from storage.schema.genesis import GENESIS_BYTES_MAX, GenesisError, load_file
 from storage.schema.receipt import RECEIPT_BYTES_MAX, Proven, ReceiptError, verify_receipt
 
@@ -39,20 +40,25 @@ def get(session: Session, transaction: str, out: Path | None) -> Answer:
     return Answer(fields, facts(fields.items()))
 
 
-@receipt.command("verify", example="caretrace receipt verify read.receipt --genesis genesis.json")
+@receipt.command(
+    "verify",
+    example="caretrace receipt verify read.receipt --genesis genesis.json\n"
+    "caretrace receipt verify read.receipt --genesis genesis.json --epochs epochs.bin",
+)
 @click.argument("path", metavar="FILE", type=_INPUT)
 @click.option("--genesis", metavar="FILE", type=_INPUT, required=True, help="The network's genesis file.")
-@click.option("--epochs", metavar="FILE", type=_INPUT, help="The chain of later validator sets.")
+@click.option("--epochs", metavar="FILE", type=_INPUT, help="The chain of epochs, where the validators have changed.")
 def verify(path: Path, genesis: Path, epochs: Path | None) -> Answer:
     """Verify a receipt against its network's genesis file.
 
-    It needs no node and no network.
+    It needs no node and no network. A receipt of an epoch above 0 needs the file that caretrace ledger export --epochs
+    writes; it is believed no further than it follows from genesis.
     """
-    if epochs:
-        raise usage_error("the members of a network cannot change yet, so there is no file of epochs", "leave it out")
     try:
-        proven = verify_receipt(_read(path, RECEIPT_BYTES_MAX), load_file(_read(genesis, GENESIS_BYTES_MAX)))
-    except (ReceiptError, GenesisError) as error:
+        founded = load_file(_read(genesis, GENESIS_BYTES_MAX))
+        known = load_epochs(_read(epochs, EPOCHS_BYTES_MAX), founded) if epochs else None
+        proven = verify_receipt(_read(path, RECEIPT_BYTES_MAX), founded, known)
+    except (ReceiptError, GenesisError, EpochError) as error:
         raise CliError(error.code, str(error), exit_code=Exit.UNVERIFIED, facts={"valid": False}) from None
     fields = _proven(proven)
     return Answer(fields, facts(fields.items()))

@@ -7,6 +7,7 @@ from typing import Any
 from node.contracts.entries import load_member
 from node.network.peers import REFUSED
 from node.runtime.parts import Parts
+from storage.schema.validators import Validator
 
 DISK_FREE_BYTES_MIN = 64 << 20
 BEHIND_BLOCKS_MAX = 2
@@ -73,8 +74,7 @@ class Standing:
             return f"removed from the network{lag}"
         if member.node_key != parts.node_key:
             return f"its node key is not the one that the ledger states: it follows and has no vote{lag}"
-        validates = parts.opened.ledger.validators.position(member.name) is not None
-        return f"{'validator' if validates else 'admitted as observer'}{lag}"
+        return f"{'validator' if self._validates() else 'admitted as observer'}{lag}"
 
     def _refused(self) -> str:
         """Say if nobody talks to this node: what its ledger does not know yet, the others' may."""
@@ -101,7 +101,7 @@ class Standing:
         reasons = []
         if parts.driver.halted is not None:
             reasons.append(f"it votes no more and only follows: {parts.driver.halted}")
-        elif not parts.driver.engine.may_vote:
+        elif self._validates() and not parts.driver.engine.may_vote:
             reasons.append("it waits until enough members have said which of its votes they hold")
         if load_member(parts.opened.ledger.state, parts.config.name) is None:
             reasons.append(self.membership())
@@ -115,6 +115,11 @@ class Standing:
         if free < DISK_FREE_BYTES_MIN:
             reasons.append(f"the disk has {free >> 20} MiB left")
         return reasons
+
+    def _validates(self) -> bool:
+        """Whether this node's key has a vote now."""
+        parts = self._parts
+        return Validator(parts.config.name, parts.node_key) in parts.opened.ledger.validators.validators
 
     def _validators_reached(self) -> int:
         """How many validators this node can talk to, itself among them."""

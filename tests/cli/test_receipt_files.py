@@ -52,6 +52,19 @@ def test_a_changed_byte_is_exit_code_6(folder: Path, name: str, code: str, step:
         assert answer["error"]["code"] == code, position
 
 
+def test_a_file_of_epochs_is_proven_before_it_is_used(folder: Path) -> None:
+    good = vector_bytes("epochs.bin")
+    with_epochs = (*VERIFY, "--epochs", "epochs.bin")
+    (folder / "epochs.bin").write_bytes(good)
+    assert answer_of(caretrace(*with_epochs, folder=folder))["valid"] is True
+
+    for position in range(0, len(good), 97):
+        (folder / "epochs.bin").write_bytes(good[:position] + bytes([good[position] ^ 1]) + good[position + 1 :])
+        answer = answer_of(caretrace(*with_epochs, folder=folder), exit_code=6)
+
+        assert (answer["valid"], answer["error"]["code"]) == (False, "epochs.invalid"), position
+
+
 @pytest.mark.parametrize("content", [b"", b"\x00" * 100, b"\xff" * 200_000, b"\x9a" * 5000])
 def test_what_is_no_receipt_is_exit_code_6(folder: Path, content: bytes) -> None:
     (folder / "x.receipt").write_bytes(content)
@@ -59,9 +72,10 @@ def test_what_is_no_receipt_is_exit_code_6(folder: Path, content: bytes) -> None
     assert answer_of(caretrace(*VERIFY, folder=folder), exit_code=6)["error"]["code"] == "receipt.invalid"
 
 
-def test_files_that_are_not_there_and_options_that_do_nothing_yet_are_usage_errors(folder: Path) -> None:
-    missing = caretrace("receipt", "verify", "y.receipt", "--genesis", "genesis.json", folder=folder)
-    epochs = caretrace(*VERIFY, "--epochs", "genesis.json", folder=folder)
+def test_files_that_are_not_there_are_usage_errors(folder: Path) -> None:
+    missing = [
+        caretrace("receipt", "verify", "y.receipt", "--genesis", "genesis.json", folder=folder),
+        caretrace(*VERIFY, "--epochs", "none.bin", folder=folder),
+    ]
 
-    assert missing.returncode == epochs.returncode == 2
-    assert "epochs" in epochs.stderr
+    assert [done.returncode for done in missing] == [2, 2]

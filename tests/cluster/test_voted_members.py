@@ -47,6 +47,19 @@ def test_a_node_with_new_keys_votes_again_and_serves_what_the_old_ones_sealed(
     network.add_record()
     until(network.is_level, WITHIN_S)
     assert {network.status(name)["epoch"] for name in network.names} == {1}
+    verifies_offline_with_the_chain_of_epochs_only(network, tmp_path)
+
+
+def verifies_offline_with_the_chain_of_epochs_only(network: RunningNetwork, folder: Path) -> None:
+    receipt, epochs, genesis = folder / "x.receipt", folder / "epochs.bin", network.folder / "genesis.json"
+    newest = network.node("north").get("/v1/blocks/head", Json)["transactions"][0]["transaction"]
+    network.ask("receipt", "get", newest, "--out", str(receipt), "--node", "north")
+    exported = network.ask("ledger", "export", "--epochs", "--out", str(epochs), "--node", "west")
+    verify = ("receipt", "verify", str(receipt), "--genesis", str(genesis))
+
+    assert (exported["epoch"], exported["validators"]) == (1, sorted(network.names))
+    assert "validators of epoch 1 are not known" in network.refusal(*verify, exit_code=6)["message"]
+    assert network.ask(*verify, "--epochs", str(epochs))["epoch"] == 1
 
 
 @pytest.fixture
