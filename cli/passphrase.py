@@ -39,7 +39,7 @@ class Passphrases:
         passphrase = (self._given() or _ask(f"Passphrase of {name}")) if is_sealed else None
         return [file.open_secrets(passphrase) for file in files], passphrase
 
-    def choose(self, name: str, *, unprotected: bool) -> bytes | None:
+    def choose(self, name: str, *, unprotected: bool = False) -> bytes | None:
         """Return the passphrase of a key that is about to be made; None for a test key.
 
         Raises:

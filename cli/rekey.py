@@ -25,7 +25,7 @@ from cli.start import running_pid
 from cli.wallet import Key, organisation_key
 from cli.writing import Committed, write_for_organisation
 from node.config import Home, load_config
-from node.keys.keyfile import KeyFile, create_key_file, load_key_file, new_secrets
+from node.keys.keyfile import KeyFile, KeyFileMissingError, create_key_file, load_key_file, new_secrets
 from storage.schema.calls import ReplaceKeys
 from storage.schema.events import KeysReplaced, ValidatorsChanged
 
@@ -60,7 +60,8 @@ def rekey(
     """Replace a node's keys, without a vote, at most once in 24 hours.
 
     The organisation's key appoints the new ones; a replaced key never serves again. An old encryption key stays
-    beside the new one, for what is sealed to it. If the command is interrupted, give it again.
+    beside the new one, for what is sealed to it. If the command is interrupted, give it again. Where the old keys are
+    lost, another member's node has to carry the transaction: --node.
     """
     home = Home(folder_of) if folder_of else session.home
     name = load_config(home, os.environ).name
@@ -81,9 +82,14 @@ def _fresh_keys(home: Home, name: str, kinds: Sequence[str], passphrases: Passph
     """Return the keys that are to be appointed: those that an interrupted command has made, or new ones."""
     if home.next_key_file.exists():
         return load_key_file(home.next_key_file)
-    old = load_key_file(home.key_file)
-    (secrets,), passphrase = passphrases.open_together([old], f"the node {name}")
     made = new_secrets("node")
+    try:
+        old = load_key_file(home.key_file)
+    except KeyFileMissingError:
+        if set(kinds) != set(_KINDS):
+            raise
+        return create_key_file(home.next_key_file, "node", made, passphrases.choose(f"the node {name}"))
+    (secrets,), passphrase = passphrases.open_together([old], f"the node {name}")
     wanted = {kind: made[kind] if kind in kinds else secret for kind, secret in secrets.items()}
     retired = home.retired_key_file(old.public["encryption"])
     if "encryption" in kinds and not retired.exists():

@@ -69,11 +69,20 @@ class Standing:
         lag = f", {behind} blocks behind" if behind > BEHIND_BLOCKS_MAX else ""
         if member is None:
             return self._not_admitted(lag)
+        lag += self._refused()
         if not member.roles:
             return f"removed from the network{lag}"
         if member.node_key != parts.node_key:
             return f"its node key is not the one that the ledger states: it follows and has no vote{lag}"
         return f"{'validator' if self._validates() else 'admitted as observer'}{lag}"
+
+    def _refused(self) -> str:
+        """Say if nobody talks to this node: what its ledger does not know yet, the others' may."""
+        statuses = self._parts.network.statuses()
+        refused = sum(peer.why == REFUSED for peer in statuses)
+        if not refused or any(peer.connected for peer in statuses):
+            return ""
+        return f", but {refused} of {len(statuses)} members refuse its key: it may have been removed, or replaced"
 
     def _not_admitted(self, lag: str) -> str:
         statuses = self._parts.network.statuses()

@@ -145,3 +145,29 @@ def test_a_node_does_not_start_with_other_keys_than_were_appointed(
 
     assert refused["code"] == "member.keys_differ"
     assert "appointed" in refused["message"]
+
+
+def test_a_home_whose_node_is_stopped_is_named_and_another_node_carries_the_transaction(
+    network: Operated, home: Home
+) -> None:
+    answer = network.ask(
+        *("members", "rekey", "--of", str(home.path), "--node", "south", "--key", f"{network.folder}/north.key")
+    )
+
+    assert (answer["name"], answer["restart"]) == ("north", False)
+    assert stated(network).node_key == load_key_file(home.key_file).public["node"]
+
+
+def test_lost_keys_are_replaced_all_together(network: Operated, home: Home) -> None:
+    home.key_file.unlink()
+    secret = network.folder / "secret"
+    secret.write_text("correct horse\n")
+
+    partly = rekey(network, "--only", "node", "--passphrase-file", str(secret), exit_code=5)
+    rekey(network, "--passphrase-file", str(secret))
+
+    assert partly["error"]["code"] == "keyfile.not_found"
+    fresh = load_key_file(home.key_file)
+    assert fresh.open_secrets(b"correct horse")
+    assert stated(network).service_key == fresh.public["service"]
+    assert home.retired_key_files == []

@@ -30,7 +30,8 @@ class KeptLedger:
         validators = self.ledger.validators
         seeds = [seed_of(f"{self.genesis.body.name}/{each.name}/node") for each in validators.validators]
         known = [n for n, each in enumerate(validators.validators) if public_key_of(seeds[n]) == each.node_key]
-        return certify_by(self.genesis, header, result, [(n, seeds[n]) for n in known[: validators.quorum]])
+        signers = [*known[: validators.quorum - 1], known[-1]]
+        return certify_by(self.genesis, header, result, [(n, seeds[n]) for n in signers])
 
     def append(self, transactions: Sequence[Transaction], time_ms: int) -> Execution:
         header = make_header(self.genesis, self.ledger, transactions, time_ms)

@@ -1,14 +1,13 @@
-import pytest
-
 from node.contracts.entries import load_key, load_member, load_members
 from node.contracts.governance import PROPOSAL_MS
-from node.contracts.proposals import OPEN_MAX, OPEN_PER_MEMBER_MAX, load_proposals
-from storage.schema.calls import Change, Propose, Remove, SetRole, VoteOn
+from node.contracts.proposals import (
+    load_proposals,
+)
+from storage.schema.calls import Remove, SetRole
 from storage.schema.events import MemberChanged, ProposalEnded, ProposalMade, ProposalVoted, ValidatorsChanged
 from storage.schema.transaction import derived_id
-from storage.schema.validators import VALIDATORS_MAX, faults_tolerated
-from tests.support.council import Council, card, organisation
-from tests.support.small_ledger import Actor, of_member, service
+from tests.support.council import Council, card
+from tests.support.small_ledger import Actor
 
 HARBOUR = card("harbour")
 SMALL_ORDER = b"\x01" + bytes(31)
@@ -209,85 +208,3 @@ def test_a_card_whose_key_a_person_took_meanwhile_is_not_admitted() -> None:
 
     assert outcome.events[-1] == ProposalEnded(proposal, "overtaken")
     assert load_member(council.ledger.state, "harbour") is None
-
-
-def test_a_vote_is_cast_once_by_who_validates_on_what_is_open() -> None:
-    council = Council()
-    council.admit("harbour")
-    proposal = council.proposed(card("abbey"))
-
-    refusals = {
-        "twice": council.vote(proposal, "north", approve=False),
-        "observer": council.vote(proposal, "harbour"),
-        "observer proposes": council.propose(card("lake"), "harbour"),
-        "unknown": council.vote(b"u" * 32, "south"),
-        "service key": council.do("network.vote", VoteOn(proposal, True), [service("south")], "south"),
-        "two signers": council.do(
-            "network.vote", VoteOn(proposal, True), [organisation("south"), service("south")], "south"
-        ),
-        "node key proposes": council.order(
-            council.sign(
-                "network.propose",
-                Propose(card("lake"), None),
-                [of_member("south", "node"), organisation("south")],
-                "south",
-            )
-        )[0],
-    }
-
-    assert {name: outcome.code for name, outcome in refusals.items()} == {
-        "twice": "proposal.already_voted",
-        "observer": "network.not_validator",
-        "observer proposes": "network.not_validator",
-        "unknown": "proposal.not_found",
-        "service key": "signers.not_organisation_key",
-        "two signers": "signers.count",
-        "node key proposes": "signers.count",
-    }
-
-
-@pytest.mark.parametrize(
-    ("change", "code", "field"),
-    [
-        (card("north"), "member.name_used", "change.name"),
-        (card("harbour", node_key=SMALL_ORDER), "member.key_unsound", "change.node_key"),
-        (card("harbour", encryption_key=bytes(32)), "member.key_unsound", "change.encryption_key"),
-        (card("harbour", service_key=service("west").key), "member.key_used", "change.service_key"),
-        (card("harbour", service_key=Actor("pia").key), "member.key_used", "change.service_key"),
-        (card("harbour", service_key=HARBOUR.node_key), "member.key_used", "change.node_key"),
-        (
-            card("harbour", encryption_key=of_member("west", "encryption").sealing_key),
-            "member.key_used",
-            "change.encryption_key",
-        ),
-        (SetRole("harbour", "validator"), "member.unknown", "change.name"),
-        (SetRole("west", "validator"), "member.role_same", "change.role"),
-        (SetRole("west", "observer"), "network.too_few_validators", "change"),
-        (Remove("harbour"), "member.unknown", "change.name"),
-        (Remove("west"), "network.too_few_validators", "change"),
-    ],
-)
-def test_what_cannot_be_done_is_not_proposed(change: Change, code: str, field: str) -> None:
-    council = Council()
-
-    outcome = council.propose(change)
-
-    assert outcome.code == code
-    assert outcome.events[0].field == field
-
-
-def test_a_change_is_proposed_once_and_a_member_has_few_proposals_open() -> None:
-    council = Council()
-    first = council.propose(HARBOUR, "north")
-
-    same = council.propose(HARBOUR, "south")
-    others = [council.propose(card(f"clinic-{number}"), "north") for number in range(OPEN_PER_MEMBER_MAX)]
-
-    assert first.code == "ok"
-    assert same.code == "proposal.already_open"
-    assert [outcome.code for outcome in others] == ["ok"] * (OPEN_PER_MEMBER_MAX - 1) + ["proposal.too_many"]
-    assert council.propose(card("abbey"), "south").code == "ok"
-
-
-def test_no_faulty_minority_can_fill_the_places_for_proposals() -> None:
-    assert faults_tolerated(VALIDATORS_MAX) * OPEN_PER_MEMBER_MAX < OPEN_MAX
