@@ -7,6 +7,7 @@ are carried out one after the other and a persist returns only when the disk has
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import trio
@@ -34,6 +35,25 @@ VOTE_CHANNEL = "vote"
 BLOCK_CHANNEL = "block"
 
 log = logging.getLogger("caretrace.replication")
+
+
+@dataclass(frozen=True, slots=True)
+class Listeners:
+    """Whom the driver tells of what the engine finds; all are quick.
+
+    Attributes:
+        catch_up: blocks up to a height are missing, which these peers have.
+        later_epoch: a peer speaks as one of a later epoch.
+        view_entered: there is a new primary.
+        agreed: a block was committed here without catching up, at this time (monotonic, in milliseconds).
+        accused: a member contradicts itself.
+    """
+
+    catch_up: Callable[[int, tuple[str, ...]], None]
+    later_epoch: Callable[[str], None]
+    view_entered: Callable[[], None]
+    agreed: Callable[[Header, Sequence[Transaction], int], None]
+    accused: Callable[[ordering.Accuse], None]
 
 
 class Driver:
@@ -69,12 +89,8 @@ class Driver:
         self._was_waiting = False
         self.halted: str | None = None
         self._duties = self._duties_by_effect()
-        self._on_catch_up: list[Callable[[int, tuple[str, ...]], None]] = []
-        self._on_later_epoch: list[Callable[[str], None]] = []
-        self._on_view: list[Callable[[], None]] = []
         self._new_start_number: Callable[[], bytes] = bytes
-        self._on_block: list[Callable[[Header, Sequence[Transaction], int], None]] = []
-        self._on_accusation: list[Callable[[ordering.Accuse], None]] = []
+        self._listeners: Listeners | None = None
 
     async def run(self, new_start_number: Callable[[], bytes]) -> None:
         """Start the engine and step it until cancelled; ``new_start_number`` gives 16 fresh random bytes."""
@@ -124,25 +140,14 @@ class Driver:
         log.info("epoch %d begins above height %d", self._chain.ledger.validators.epoch, self._chain.head.header.height)
         self._start_engine()
 
-    def listen(
-        self,
-        catch_up: Callable[[int, tuple[str, ...]], None],
-        later_epoch: Callable[[str], None],
-        view_entered: Callable[[], None],
-        agreed: Callable[[Header, Sequence[Transaction], int], None],
-        accused: Callable[[ordering.Accuse], None],
-    ) -> None:
-        """Call ``catch_up`` when blocks are missing, ``later_epoch`` where a peer hints at it.
+    def listen(self, listeners: Listeners) -> None:
+        """Tell these; called once, before ``run``."""
+        self._listeners = listeners
 
-        ``view_entered`` is called when there is a new primary. ``agreed`` is told of each block that was committed here
-        without catching up, and of the time, monotonic and in milliseconds; ``accused`` of each member that was found
-        to contradict itself.
-        """
-        self._on_catch_up.append(catch_up)
-        self._on_later_epoch.append(later_epoch)
-        self._on_view.append(view_entered)
-        self._on_block.append(agreed)
-        self._on_accusation.append(accused)
+    @property
+    def _told(self) -> Listeners:
+        assert self._listeners is not None, "somebody listens before anything happens"
+        return self._listeners
 
     def post(self, event: Event) -> None:
         """Hand an event in; it is taken in turn."""
@@ -226,33 +231,23 @@ class Driver:
             ordering.Deliver: self._deliver,
             ordering.SetTimer: lambda timer: self._timers.__setitem__(timer.name, timer.at_ms),
             ordering.CancelTimer: lambda timer: self._timers.pop(timer.name, None),
-            ordering.CatchUp: self._catch_up,
-            ordering.LaterEpoch: self._look_for_epoch,
+            ordering.CatchUp: lambda behind: self._told.catch_up(behind.height, behind.peers),
+            ordering.LaterEpoch: lambda later: self._told.later_epoch(later.peer),
             ordering.ViewEntered: self._enter_view,
             ordering.Fault: lambda fault: self._network.drop(fault.peer, f"sent {fault.reason}"),
             ordering.Accuse: self._accuse,
             ordering.Halt: self._halt,
         }
 
-    def _catch_up(self, effect: ordering.CatchUp) -> None:
-        for catch_up in self._on_catch_up:
-            catch_up(effect.height, effect.peers)
-
-    def _look_for_epoch(self, effect: ordering.LaterEpoch) -> None:
-        for later_epoch in self._on_later_epoch:
-            later_epoch(effect.peer)
-
     def _enter_view(self, effect: ordering.ViewEntered) -> None:
         self._metrics.view.set(effect.view)
         log.info("view %d entered, primary %s", effect.view, effect.primary)
-        for view_entered in self._on_view:
-            view_entered()
+        self._told.view_entered()
 
     def _accuse(self, effect: ordering.Accuse) -> None:
         first, second = effect.first.hex(), effect.second.hex()
         log.warning("%s signed two different statements: %s and %s", effect.member, first, second)
-        for accused in self._on_accusation:
-            accused(effect)
+        self._told.accused(effect)
 
     def _halt(self, effect: ordering.Halt) -> None:
         self.halted = effect.reason
@@ -276,8 +271,7 @@ class Driver:
             return  # Catching up was faster.
         transactions = self._in_flight.transactions(digest)
         self._commit(header, transactions, self._in_flight.execution(digest), effect.certificate)
-        for agreed in self._on_block:
-            agreed(header, transactions, _now_ms())
+        self._told.agreed(header, transactions, _now_ms())
 
     def _commit(
         self, header: Header, transactions: Sequence[Transaction], execution: Execution, certificate: Certificate

@@ -28,7 +28,7 @@ from node.replication.accusations import Accusations
 from node.replication.bodies import Bodies
 from node.replication.catch_up import CatchUp
 from node.replication.chain import Chain, Committed, DivergedError
-from node.replication.driver import BLOCK_CHANNEL, VOTE_CHANNEL, Driver
+from node.replication.driver import BLOCK_CHANNEL, VOTE_CHANNEL, Driver, Listeners
 from node.replication.engines import engine_maker
 from node.replication.intake import Intake
 from node.replication.neglect import Neglect
@@ -162,11 +162,13 @@ class Parts:
         self.network.on_request(CONTENT_SERVICE, self.gatekeeper.on_content_request)
         self.network.on_request(KEY_SERVICE, self.gatekeeper.on_key_request)
         self.driver.listen(
-            self.catch_up.want,
-            self.catch_up.hint,
-            self.intake.forward_again,
-            self.neglect.on_block,
-            self.accusations.accuse,
+            Listeners(
+                catch_up=self.catch_up.want,
+                later_epoch=self.catch_up.hint,
+                view_entered=self.intake.forward_again,
+                agreed=self.neglect.on_block,
+                accused=self.accusations.accuse,
+            )
         )
         self.chain.listen(self._on_commit)
 
