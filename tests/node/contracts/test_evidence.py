@@ -138,7 +138,8 @@ def test_evidence_is_of_heights_that_are_there_and_not_long_past(height: int, co
     world, north = World(), service("north")
     parameters, arguments = world.genesis.parameters, two_prepares(height=height)
     now = HEIGHTS_BACK_MAX + 2
-    call = Call(bytes(32), (north.key,), "north", "network.evidence", arguments, now, 0, parameters, CHAIN_ID)
+    context = (now, 0, parameters, world.genesis.validators, CHAIN_ID)
+    call = Call(bytes(32), (north.key,), "north", "network.evidence", arguments, *context)
 
     assert code_of(call, world) == code
 
