@@ -26,6 +26,27 @@ def only(folder: Path, resource: dict[str, Any]) -> Resource:
     return found
 
 
+def test_what_is_sealed_are_the_bytes_of_the_bundle_to_the_last_digit_of_a_number(tmp_path: Path) -> None:
+    source = b'{ "resourceType":"Observation","valueQuantity":{"value": 7.10, "low":1.00,\n"x":0.12345678901234567890123, "y":1e999} }'
+    bundle = b'{"resourceType":"Bundle","entry":[{"resource":%s},{"resource":%s}]}'
+    path = tmp_path / "bundle.json"
+    path.write_bytes(bundle % (json.dumps(PATIENT).encode(), source))
+
+    (resource,) = read_file(path).resources
+
+    assert resource.content == source
+
+
+def test_words_of_a_bundle_cannot_move_a_terminals_cursor_or_begin_a_line(tmp_path: Path) -> None:
+    text = "\x1b]0;pwned\x07 high\nfake: line \ud800"
+
+    resource = only(
+        tmp_path, {"resourceType": "Obs\x1b[2J", "code": {"text": text}, "meta": {"security": [{"code": "\x07"}]}}
+    )
+
+    assert (resource.title, resource.type, resource.labels) == ("?]0;pwned? high fake: line ?", "Obs?[2J", ("?",))
+
+
 def test_a_bundle_gives_its_patient_its_physician_and_every_clinical_resource(tmp_path: Path) -> None:
     physician = {"resourceType": "Practitioner", "name": [{"given": ["Ada"]}]}
     condition = {"resourceType": "Condition", "code": {"text": "Asthma"}, "onsetDateTime": "2019-04-03T10:00:00Z"}

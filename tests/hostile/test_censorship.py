@@ -9,8 +9,8 @@ from storage.schema.calls import Revoke
 from storage.schema.codec import parse_typed_id
 from storage.schema.genesis import Parameters
 from tests.support.hostile_network import HONEST, HOSTILE, network_with_guests
-from tests.support.hostile_validator import HostileValidator, harmless, hostile_validator, order
-from tests.support.raw_calls import caller, committed, id_of, refusal_of
+from tests.support.hostile_validator import HostileValidator, hostile_validator
+from tests.support.raw_calls import caller, committed, harmless, id_of, order, refusal_of
 from tests.support.running_network import until
 
 pytestmark = pytest.mark.cluster
