@@ -64,7 +64,7 @@ class Passphrases:
             if not 0 < len(text) <= _FILE_BYTES_MAX:
                 raise CliError("passphrase.unusable", f"{self.file} is empty, or larger than {_FILE_BYTES_MAX} bytes")
             return text
-        return os.environ.get("CARETRACE_PASSPHRASE", "").encode() or None
+        return os.environb.get(b"CARETRACE_PASSPHRASE") or None
 
 
 def _ask(prompt: str) -> bytes:

@@ -119,6 +119,11 @@ class Session:
         """
         _ = self.genesis
 
+    def _refuse_other_network(self) -> None:
+        # Attack, or mistake: of a node of another network "there is nothing" is true, and means nothing.
+        if self.wallet.pin() is not None:
+            self.require_same_network()
+
     def key(self, who: str) -> Key:
         """Find a person's keys in the wallet by name or DID; those for the asked node's member come first.
 
@@ -158,6 +163,7 @@ class Session:
             CliError: nobody has this name.
             DidError: a malformed DID.
         """
+        self._refuse_other_network()
         member = None if is_did(who) else self.status.member
         return encode_did(self.wallet.did(who, member))
 
@@ -190,6 +196,7 @@ class Session:
         Raises:
             CliError: nothing, or more than one thing, begins so.
         """
+        self._refuse_other_network()
         try:
             parse_typed_id(kind, text)
         except DecodeError:
@@ -202,6 +209,7 @@ class Session:
         Raises:
             CliError: as for ``resolve``.
         """
+        self._refuse_other_network()
         lower = text.lower()
         if not lower or len(lower) > _PREFIX_LENGTH_MAX or set(lower) - set("0123456789abcdef"):
             raise usage_error(f"{text!r} is no transaction id: up to 64 hexadecimal digits")
