@@ -32,7 +32,7 @@ def show(answer: Answer, schema: str, *, as_json: bool) -> None:
     if answer.text:
         click.echo(answer.text)
     if answer.note:
-        click.echo(answer.note, err=True)
+        click.echo(printable(answer.note), err=True)
 
 
 def facts(pairs: Iterable[tuple[str, object]]) -> str:

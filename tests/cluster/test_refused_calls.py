@@ -47,7 +47,7 @@ def people(network: RunningNetwork) -> dict[str, Caller]:
         ((*GRANT, "--purpose", "TREAT", "--until", "2020-01-01"), 1, "consent.period_over"),
         ((*GRANT, "--purpose", "TREAT", "--record", f"r-{NOBODYS_ID[:9]}"), 5, "record.not_found"),
         (
-            ("record", "get", f"r-{NOBODYS_ID}", "--as", "ben", "--purpose", "TREAT", "--out", "x"),
+            ("record", "get", f"r-{NOBODYS_ID}", "--as", "ben", "--purpose", "TREAT", "--out", "x", "--node", "south"),
             5,
             "record.not_found",
         ),
