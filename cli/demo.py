@@ -36,7 +36,7 @@ def demo(count: int, keep: bool, bundles_folder: Path) -> Answer:
     The people and their records are the Bundles'; the physician of the second hospital is invented, and so is a
     label where the Bundles have none.
     """
-    bundles, parts = cast(read_folder(bundles_folder))
+    bundles, parts = cast(read_folder(bundles_folder, lambda words: click.echo(f"passed over: {words}", err=True)))
     folder = Path(tempfile.mkdtemp(prefix="caretrace-demo-"))
     stage = Stage(folder / "net")
     kept = False

@@ -5,7 +5,7 @@ category that its type and its ``category`` codings name. What no category fits 
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -89,8 +89,10 @@ class PatientBundle:
     resources: tuple[Resource, ...]
 
 
-def read_folder(folder: Path) -> list[PatientBundle]:
-    """Read every Bundle of a folder, in the order of the files' names; other JSON files are passed over.
+def read_folder(folder: Path, pass_over: Callable[[str], None]) -> list[PatientBundle]:
+    """Read every Bundle of a folder, in the order of the files' names.
+
+    Other JSON files are passed over; which, and why, is said to ``pass_over``.
 
     Raises:
         BundleError: no folder, or no Bundle with a Patient in it.
@@ -101,8 +103,8 @@ def read_folder(folder: Path) -> list[PatientBundle]:
     for path in sorted(folder.glob("*.json")):
         try:
             bundles.append(read_file(path))
-        except BundleError:
-            continue
+        except BundleError as error:
+            pass_over(error.message)
     if not bundles:
         raise BundleError(f"{folder} holds no FHIR R4 Bundle with a Patient in it")
     return bundles
@@ -114,6 +116,8 @@ def read_file(path: Path) -> PatientBundle:
     Raises:
         BundleError: too large, not JSON, not a Bundle, or not of exactly one patient.
     """
+    if not path.is_file():
+        raise BundleError(f"{path} is not a file")
     if path.stat().st_size > BUNDLE_BYTES_MAX:
         raise BundleError(f"{path} is larger than {BUNDLE_BYTES_MAX} bytes")
     resources = [(_type_of(resource), resource, content) for resource, content in _resources(path)]

@@ -1,5 +1,6 @@
 """The program ``caretrace``: finds the command, loads its module only, and lets no traceback reach a user."""
 
+import errno
 import json
 import os
 import sys
@@ -81,6 +82,13 @@ class Program(click.Group):
         except click.Abort:
             _show_interruption(as_json="--json" in arguments)
             status = Exit.INTERRUPTED
+        except OSError as error:
+            if error.errno == errno.EPIPE:
+                raise
+            CliError("system.error", f"the answer was not written: {error.strerror}").show()
+            # What could not be written is not to be tried once more when the interpreter ends.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            status = Exit.ERROR
         sys.exit(int(status or 0))
 
 

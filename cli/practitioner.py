@@ -83,7 +83,8 @@ def list_practitioners(session: Session, member: str | None) -> Answer:
         [shown(str(p.get("did"))), p.get("role"), p.get("status"), p.get("valid_from"), p.get("valid_until")]
         for p in part_of(fields, "practitioners", list[Json])
     ]
-    text = table(["PRACTITIONER", "ROLE", "STATUS", "FROM", "UNTIL"], rows, "nobody is enrolled")
+    nobody = f"nobody is enrolled at {member or session.status.member}"
+    text = table(["PRACTITIONER", "ROLE", "STATUS", "FROM", "UNTIL"], rows, nobody)
     return Answer(fields, text)
 
 

@@ -1,5 +1,6 @@
 """What a consent says, from the options of a command: whom, for what, which records, how long."""
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import wraps
@@ -17,6 +18,7 @@ from storage.schema.codec import parse_typed_id
 from storage.schema.codes import CATEGORIES, PURPOSES, ROLES, SENSITIVITIES, category_of
 
 _ALWAYS = Period(None, None)
+_LOINC = re.compile(r"\d{1,7}-\d", re.ASCII)
 
 
 class _Label(msgspec.Struct):
@@ -107,8 +109,10 @@ def category(code: str) -> str:
     """
     name = category_of(code)
     if name is None:
+        # Which of some hundred thousand LOINC codes is of which category, only LOINC's own tables say.
+        what = "of a LOINC code its category has to be named" if _LOINC.fullmatch(code) else "no category is called so"
         hint = f"one of {', '.join(CATEGORIES)}"
-        raise CliError("category.unknown", f"no category is called {code}", exit_code=Exit.USAGE, hint=hint)
+        raise CliError("category.unknown", f"{code}: {what}", exit_code=Exit.USAGE, hint=hint)
     return name
 
 

@@ -2,7 +2,8 @@
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import IO
@@ -40,7 +41,13 @@ def record() -> None:
 )
 @click.argument("path", metavar="FILE", type=click.Path(path_type=Path, dir_okay=False, exists=True))
 @click.option("--patient", "who", metavar="PATIENT", required=True, help="Name or DID.")
-@click.option("--category", "code", metavar="CODE", required=True, help="A name, or a FHIR or LOINC code.")
+@click.option(
+    "--category",
+    "code",
+    metavar="CODE",
+    required=True,
+    help="A category: its name, its own FHIR or LOINC code, or a FHIR resource type.",
+)
 @click.option("--sensitivity", "sensitivities", metavar="CODE", multiple=True, help="An HL7 sensitivity, such as PSY.")
 @click.option("--date", "day", metavar="YYYY-MM-DD", type=click.DateTime(["%Y-%m-%d"]), help="The clinical day.")
 @writing
@@ -67,6 +74,7 @@ def _deposit(
     session: Session, file: IO[bytes], patient: str, name: str, labels: Sequence[str], date: str | None
 ) -> _Deposited:
     session.require_same_network()
+    session.member_of(patient)  # Of somebody whom nobody registered, the node would say what may not be done.
     size_bytes = file.seek(0, os.SEEK_END)
     file.seek(0)
     query = {"patient": patient, "category": name, "sensitivity": tuple(labels), "date": date}
@@ -91,19 +99,44 @@ def import_bundle(session: Session, path: Path, who: str) -> Answer:
     from cli.fhir_bundle import read_file
 
     patient = session.did(who)
-    rows, left_out = [], set()
-    for resource in read_file(path).resources:
-        labels = [label for label in resource.labels if label in SENSITIVITIES]
-        left_out |= set(resource.labels) - set(labels)
-        content = BytesIO(resource.content)
-        deposited = _deposit(session, content, patient, resource.category, labels, resource.date)
-        rows.append({"record": deposited.record, "transaction": deposited.transaction, "category": resource.category})
-    for row in rows if session.waits else ():
-        await_commit(session, row["transaction"], time.monotonic())
+    rows: list[dict[str, str]] = []
+    left_out: set[str] = set()
+    with _telling(rows):
+        for resource in read_file(path).resources:
+            labels = [label for label in resource.labels if label in SENSITIVITIES]
+            left_out |= set(resource.labels) - set(labels)
+            content = BytesIO(resource.content)
+            made = _deposit(session, content, patient, resource.category, labels, resource.date)
+            rows.append({"record": made.record, "transaction": made.transaction, "category": resource.category})
+        for row in rows if session.waits else ():
+            await_commit(session, row["transaction"], time.monotonic())
     fields = {"patient": patient, "records": rows, "labels_left_out": sorted(left_out)}
     note = f"security labels that are no sensitivities were left out: {', '.join(sorted(left_out))}" if left_out else ""
     text = table(["RECORD", "CATEGORY"], [[row["record"], row["category"]] for row in rows], "no clinical resources")
     return Answer(fields, text, note)
+
+
+@contextmanager
+def _telling(rows: list[dict[str, str]]) -> Iterator[None]:
+    """Name what was handed in already to whoever is interrupted or refused: doing it again would add it twice.
+
+    Raises:
+        CliError: what went wrong, with the records.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise _with_records(CliError("interrupted", "interrupted", exit_code=Exit.INTERRUPTED), rows) from None
+    except CliError as error:
+        raise _with_records(error, rows) from None
+
+
+def _with_records(error: CliError, rows: list[dict[str, str]]) -> CliError:
+    if rows:
+        named = ", ".join(row["record"] for row in rows)
+        error.message += f"; {len(rows)} records were handed in before and may still land: {named}"
+        error.facts = {"records": rows}
+    return error
 
 
 @record.command("list", example="caretrace record list --patient pia --node north")

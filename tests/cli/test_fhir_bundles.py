@@ -154,20 +154,25 @@ def test_of_a_folder_every_bundle_is_read_in_order_and_the_rest_passed_over(tmp_
     bundle_in(tmp_path, {"resourceType": "Patient", "name": [{"given": ["Zoe"]}]}, name="2.json")
     bundle_in(tmp_path, PATIENT, name="1.json")
     (tmp_path / "0.json").write_text("{}")
+    (tmp_path / "3.json").mkdir()
     (tmp_path / "notes.txt").write_text("no JSON")
+    passed: list[str] = []
 
-    assert [bundle.petname for bundle in read_folder(tmp_path)] == ["pia", "zoe"]
+    bundles = read_folder(tmp_path, passed.append)
+
+    assert [bundle.petname for bundle in bundles] == ["pia", "zoe"]
+    assert [Path(words.split()[0]).name for words in passed] == ["0.json", "3.json"]
 
 
 def test_a_folder_without_bundles_is_refused_and_named(tmp_path: Path) -> None:
     for folder in (tmp_path, tmp_path / "nowhere"):
         with pytest.raises(BundleError, match=str(folder)) as refused:
-            read_folder(folder)
+            read_folder(folder, lambda _: None)
         assert refused.value.code == "input.no_bundle"
 
 
 def test_the_patients_of_the_demo_are_whole() -> None:
-    bundles = read_folder(ROOT / "cli" / "patients")
+    bundles = read_folder(ROOT / "cli" / "patients", lambda _: None)
 
     assert len(bundles) == 4
     assert all({"laboratory", "condition"} <= {each.category for each in bundle.resources} for bundle in bundles)

@@ -114,6 +114,23 @@ def test_an_interruption_while_the_program_still_loads_is_as_quiet_as_a_later_on
     assert (process.returncode, words) == (130, "caretrace: interrupted\n")
 
 
+@pytest.mark.parametrize("argument", ["version", "--help"])
+def test_a_full_disk_behind_standard_output_is_an_error(tmp_path: Path, argument: str) -> None:
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [*PROGRAM, argument],
+            env=environment(tmp_path),
+            cwd=tmp_path,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            check=False,
+        )
+
+    assert done.returncode == 1
+    assert done.stderr.startswith(b"caretrace: system.error: ")
+    assert done.stderr.count(b"\n") == 1
+
+
 def test_a_bug_of_ours_is_one_line_and_its_trace_is_kept_for_whoever_mends_it(tmp_path: Path) -> None:
     program = "import cli.main as m; m.COMMANDS['status'] = 'cli.no_such_module:x'; m.main()"
 

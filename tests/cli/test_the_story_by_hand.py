@@ -106,6 +106,26 @@ def test_nobody_reads_by_the_access_of_another(network: Operated) -> None:
     assert refused["code"] == "access.not_found"
 
 
+def test_a_record_of_somebody_whom_nobody_registered_is_not_taken_in(network: Operated) -> None:
+    network.ask("key", "new", "una", "--no-passphrase")
+    path = network.folder / "una.json"
+    path.write_bytes(RESULT)
+
+    add = ("record", "add", str(path), "--patient", "una", "--category", "laboratory", "--node", "north")
+    assert network.refusal(*add, exit_code=5)["code"] == "identity.unknown"
+
+
+def test_of_a_loinc_code_that_is_no_categorys_own_the_category_has_to_be_named(network: Operated) -> None:
+    path = network.folder / "hba1c.json"
+    path.write_bytes(RESULT)
+    add = ("record", "add", str(path), "--patient", "pia", "--node", "north", "--category")
+
+    refused = network.refusal(*add, "4548-4", exit_code=2)
+
+    assert (refused["code"], "laboratory" in refused["hint"]) == ("category.unknown", True)
+    assert network.ask(*add, "48765-2")["status"] == "ok"
+
+
 def test_patients_read_their_own_records_at_the_hospital_that_keeps_them(network: Operated) -> None:
     record, out = add_record(network), network.folder / "own.json"
 
