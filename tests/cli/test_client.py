@@ -121,10 +121,7 @@ def test_an_answer_without_end_is_cut_off(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize("slow_part", ["head", "body"])
-def test_a_node_that_answers_drop_by_drop_is_given_up(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, slow_part: str
-) -> None:
-    monkeypatch.setattr(cli.client, "_GRACE_S", 0.0)
+def test_a_node_that_answers_drop_by_drop_is_given_up(tmp_path: Path, slow_part: str) -> None:
     released = threading.Event()
 
     def behave(connection: socket.socket) -> None:
@@ -144,8 +141,7 @@ def test_a_node_that_answers_drop_by_drop_is_given_up(
     assert elapsed_s < 3
 
 
-def test_a_silent_node_is_given_up_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cli.client, "_GRACE_S", 0.0)
+def test_a_silent_node_is_given_up_in_time(tmp_path: Path) -> None:
     released = threading.Event()
 
     with raw_server(tmp_path / "s", lambda _: released.wait(10) and None):
