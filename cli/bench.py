@@ -14,7 +14,7 @@ from cli.bench_load import Load, counters, pace, saturate
 from cli.bench_machine import Machine, cpu_seconds, describe_machine, disk_bytes, rss_mib, verify_rate
 from cli.bench_people import Population, add_records, base_grants, enrol, post_and_wait
 from cli.client import Json, Node
-from cli.cluster import Cluster
+from cli.cluster import Cluster, taking_down_when_ended
 from cli.command import Verb
 from cli.errors import CliError, Exit
 from cli.output import Answer, facts
@@ -38,6 +38,7 @@ SETTLE_S = 30.0
 )
 @click.option("--signers", default=1000, show_default=True, type=click.IntRange(8, 100_000), help="Patients who sign.")
 @click.option("--dir", "folder", type=click.Path(path_type=Path), help="Where to put the network; removed afterwards.")
+@taking_down_when_ended()
 def bench(
     node_count: int, engine: str, seconds: float, rate: float | None, signers: int, folder: Path | None
 ) -> Answer:

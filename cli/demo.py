@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from cli.cluster import Cluster
+from cli.cluster import Cluster, taking_down_when_ended
 from cli.command import Verb
 from cli.fhir_bundle import read_folder
 from cli.output import Answer
@@ -30,6 +30,7 @@ PATIENTS_MAX = 8
     default=PATIENTS,
     help="Folder of FHIR R4 Bundles.  [four synthetic patients]",
 )
+@taking_down_when_ended()
 def demo(count: int, keep: bool, bundles_folder: Path) -> Answer:
     """Tell the story: enrolment, records, consent, a read, refusals, a crash, and proofs of it all.
 

@@ -4,7 +4,8 @@ import shutil
 import signal
 import socket
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from cli.cluster import (
     send_signal,
     start_node,
     stop_node,
+    taking_down_when_ended,
     uninterrupted,
     wait_for,
 )
@@ -34,6 +36,7 @@ from node.config import Home, multiaddr
 from node.keys.keyfile import load_key_file
 from node.keys.private_file import write_private
 from storage.schema.genesis import Parameters
+from storage.schema.validators import quorum
 
 NAMES = ("north", "south", "east", "west")
 BASE_PORT = 27100
@@ -67,18 +70,24 @@ def open_network(folder: Path, count: int, engine: str, base_port: int | None, t
     assert engine in ENGINES
     cluster = load_cluster(folder) if (folder / FILE_NAME).exists() else _found(folder, count, base_port)
     started: list[subprocess.Popen[bytes]] = []
-    try:
+    with _stopped_on_failure(started):
         for place in cluster.places:
             if place.pid is None:
                 tell(f"starting {place.name}")
                 with uninterrupted():
                     started.append(start_node(place))
-        wait_for(cluster.places, _is_ready, READY_TIMEOUT_S)
+        wait_for(cluster.places, _why_not_ready, READY_TIMEOUT_S)
+    return cluster
+
+
+@contextmanager
+def _stopped_on_failure(started: "list[subprocess.Popen[bytes]]") -> Iterator[None]:
+    try:
+        yield
     except BaseException:
         with uninterrupted():
             end_processes(started)
         raise
-    return cluster
 
 
 def close_network(cluster: Cluster) -> None:
@@ -143,11 +152,20 @@ def _is_free(port: int) -> bool:
     return True
 
 
-def _is_ready(place: Place) -> bool:
+def _why_not_ready(place: Place) -> str:
     try:
-        return Node(place.name, place.socket, 2.0).status_of("/readyz")[0] == 200
+        return "; ".join(Node(place.name, place.socket, 2.0).why_not_ready())
     except CliError:
-        return False
+        return f"it does not answer; its log ends with\n{last_lines(place)}"
+
+
+def _why_not_up(place: Place) -> str:
+    """Say why a node does not even answer: without the others it cannot be ready."""
+    try:
+        Node(place.name, place.socket, 2.0).status_of("/livez")
+    except CliError:
+        return _why_not_ready(place)
+    return ""
 
 
 @testnet.command(
@@ -157,6 +175,7 @@ def _is_ready(place: Place) -> bool:
 @click.option("--engine", type=click.Choice(ENGINES), default="pbft", show_default=True, help="How order is agreed on.")
 @click.option("--base-port", type=click.IntRange(1024, 65000), help="First of two ports for each node.")
 @_folder
+@taking_down_when_ended()
 def up(count: int, engine: str, base_port: int | None, folder: Path) -> Answer:
     """Make a network, or take up the one that is there; returns when all nodes are ready."""
     cluster = open_network(folder, count, engine, base_port, lambda words: click.echo(words, err=True))
@@ -201,12 +220,26 @@ def kill(name: str, folder: Path) -> Answer:
 @testnet.command(example="caretrace testnet start west")
 @click.argument("name")
 @_folder
+@taking_down_when_ended()
 def start(name: str, folder: Path) -> Answer:
-    """Start a node again and wait until it is ready."""
-    place = load_cluster(folder).place(name)
-    start_node(place)
-    wait_for((place,), _is_ready, READY_TIMEOUT_S)
-    return Answer({"name": name, "pid": place.pid}, f"{name} is ready (process {place.pid})")
+    """Start a node again and wait until it is ready.
+
+    Where too few others run for a quorum it can only wait for them, and is left to do so.
+    """
+    cluster = load_cluster(folder)
+    place = cluster.place(name)
+    started: list[subprocess.Popen[bytes]] = []
+    with _stopped_on_failure(started):
+        with uninterrupted():
+            started.append(start_node(place))
+        running, needed = sum(each.pid is not None for each in cluster.places), quorum(len(cluster.places))
+        is_alone = running < needed
+        wait_for((place,), _why_not_up if is_alone else _why_not_ready, READY_TIMEOUT_S)
+    fields = {"name": name, "pid": place.pid, "ready": not is_alone}
+    if not is_alone:
+        return Answer(fields, f"{name} is ready (process {place.pid})")
+    words = f"{needed} nodes agree together, and {running} run; `caretrace testnet up` starts all"
+    return Answer(fields, f"{name} runs (process {place.pid}) and is not ready: {words}")
 
 
 @testnet.command(example="caretrace testnet pause west")
