@@ -22,6 +22,7 @@ from cli.testnet import close_network, open_network
 from storage.schema.genesis import Genesis, load_file
 
 SETTLE_S = 30.0
+_FOLDER = click.Path(path_type=Path, file_okay=False, exists=True)
 
 
 @click.command(
@@ -37,7 +38,7 @@ SETTLE_S = 30.0
     "--rate", type=click.FloatRange(0.1, 1000), help="Transactions a second; without it, as many as it takes."
 )
 @click.option("--signers", default=1000, show_default=True, type=click.IntRange(8, 100_000), help="Patients who sign.")
-@click.option("--dir", "folder", type=click.Path(path_type=Path), help="Where to put the network; removed afterwards.")
+@click.option("--dir", "folder", type=_FOLDER, help="Where to put the network; removed afterwards.")
 @taking_down_when_ended()
 def bench(
     node_count: int, engine: str, seconds: float, rate: float | None, signers: int, folder: Path | None

@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cli.client import Node
 from cli.errors import CliError
+from cli.place import DAMAGED_HINT
 from cli.start import running_pid, start_in_background
 from node.config import Home
 
@@ -26,9 +28,9 @@ _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 class ClusterError(CliError):
     """A test network cannot do what was asked of it."""
 
-    def __init__(self, message: str) -> None:
+    def __init__(self, message: str, code: str = "testnet.failed", hint: str | None = None) -> None:
         """Say why."""
-        super().__init__("testnet.failed", message)
+        super().__init__(code, message, hint=hint)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +75,8 @@ class Cluster:
         for place in self.places:
             if place.name == name:
                 return place
-        raise ClusterError(f"no node {name}; there are {', '.join(place.name for place in self.places)}")
+        names = ", ".join(place.name for place in self.places)
+        raise ClusterError(f"no node {name}; there are {names}", "node.not_found")
 
     def save(self) -> None:
         """Write ``testnet.json``, by which commands find the nodes."""
@@ -93,9 +96,10 @@ def load_cluster(folder: Path) -> Cluster:
         places = [Place(n["name"], (folder / n["home"]).resolve(), n["http"], n["p2p"]) for n in content["nodes"]]
         return Cluster(folder.resolve(), content["network"], tuple(places))
     except OSError:
-        raise ClusterError(f"{folder} holds no test network; make one with: caretrace testnet up") from None
+        words = f"{folder} holds no test network; make one with: caretrace testnet up"
+        raise ClusterError(words, "testnet.not_found") from None
     except (ValueError, KeyError, TypeError):
-        raise ClusterError(f"{folder / FILE_NAME} is damaged") from None
+        raise ClusterError(f"{folder / FILE_NAME} is damaged", "testnet.damaged", DAMAGED_HINT) from None
 
 
 def start_node(place: Place) -> "subprocess.Popen[bytes]":
@@ -229,6 +233,23 @@ def why_ended(place: Place) -> str:
     free_bytes = shutil.disk_usage(place.home).free
     full = f"the disk of {place.home} is full\n" if free_bytes < _FULL_BYTES else ""
     return f"{full}its log ends with\n{last_lines(place)}"
+
+
+def why_not_ready(place: Place) -> str:
+    """Say why a node is not ready, for ``wait_for``; nothing if it is."""
+    try:
+        return "; ".join(Node(place.name, place.socket, 2.0).why_not_ready())
+    except CliError:
+        return f"it does not answer; its log ends with\n{last_lines(place)}"
+
+
+def why_not_up(place: Place) -> str:
+    """Say why a node does not even answer, for ``wait_for``: more it cannot do without the others."""
+    try:
+        Node(place.name, place.socket, 2.0).status_of("/livez")
+    except CliError:
+        return why_not_ready(place)
+    return ""
 
 
 def last_lines(place: Place, count: int = 8) -> str:

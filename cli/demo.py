@@ -1,6 +1,8 @@
 """``caretrace demo``: the whole story on a four-hospital network, in about a minute."""
 
+import shlex
 import shutil
+import sys
 import tempfile
 from pathlib import Path
 
@@ -39,7 +41,7 @@ def demo(count: int, keep: bool, bundles_folder: Path) -> Answer:
     """
     bundles, parts = cast(read_folder(bundles_folder))
     folder = Path(tempfile.mkdtemp(prefix="caretrace-demo-"))
-    stage = Stage(folder / "net")
+    stage = Stage(folder)
     kept = False
     try:
         stage.scene(f"{count} hospitals start, each with a node of its own")
@@ -64,11 +66,14 @@ def demo(count: int, keep: bool, bundles_folder: Path) -> Answer:
 
 
 def _kept_text(cluster: Cluster) -> str:
+    programs = shlex.quote(str(Path(sys.executable).parent))
+    on_path = "" if shutil.which("caretrace") else f"  export PATH={programs}:$PATH\n"
     return (
         f"\nThe network stays up in {cluster.folder}. Talk to it:\n"
-        f"  export CARETRACE_TESTNET={cluster.folder}\n"
+        f"{on_path}"
+        f"  export CARETRACE_TESTNET={shlex.quote(str(cluster.folder))}\n"
         "  caretrace testnet status\n"
         "  caretrace key list\n"
         "  caretrace status --node north\n"
-        "  caretrace testnet clean        (stops it and removes everything)"
+        "  caretrace testnet clean        # stops it and removes everything"
     )
