@@ -14,7 +14,7 @@ from cli.bench_load import Load, counters, pace, saturate
 from cli.bench_machine import Machine, cpu_seconds, describe_machine, disk_bytes, rss_mib, verify_rate
 from cli.bench_people import Population, add_records, base_grants, enrol, post_and_wait
 from cli.client import Json, Node
-from cli.cluster import Cluster
+from cli.cluster import Cluster, taking_down_when_ended
 from cli.command import Verb
 from cli.errors import CliError, Exit
 from cli.output import Answer, facts
@@ -22,6 +22,7 @@ from cli.testnet import close_network, open_network
 from storage.schema.genesis import Genesis, load_file
 
 SETTLE_S = 30.0
+_FOLDER = click.Path(path_type=Path, file_okay=False, exists=True)
 
 
 @click.command(
@@ -37,7 +38,8 @@ SETTLE_S = 30.0
     "--rate", type=click.FloatRange(0.1, 1000), help="Transactions a second; without it, as many as it takes."
 )
 @click.option("--signers", default=1000, show_default=True, type=click.IntRange(8, 100_000), help="Patients who sign.")
-@click.option("--dir", "folder", type=click.Path(path_type=Path), help="Where to put the network; removed afterwards.")
+@click.option("--dir", "folder", type=_FOLDER, help="Where to put the network; removed afterwards.")
+@taking_down_when_ended()
 def bench(
     node_count: int, engine: str, seconds: float, rate: float | None, signers: int, folder: Path | None
 ) -> Answer:

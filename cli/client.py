@@ -78,7 +78,7 @@ class Node:
         """
         if wait_s:
             query["wait"] = f"{wait_s:.3f}"
-        return self._read("GET", path, query, timeout_s=self._timeout_s + wait_s)
+        return self._read("GET", path, query, timeout_s=wait_s + _GRACE_S if wait_s else self._timeout_s)
 
     def status_of(self, path: str) -> tuple[int, bytes]:
         """Return the HTTP status and body of a health check, whatever it is.
@@ -88,6 +88,22 @@ class Node:
         """
         with self._exchange("GET", path, timeout_s=self._timeout_s) as (_, response):
             return response.status, _read_all(response)
+
+    def why_not_ready(self) -> list[str]:
+        """Return what keeps the node from being ready, in words; nothing if it is.
+
+        Raises:
+            CliError: not reachable, or what answers is no health check.
+        """
+        code, body = self.status_of("/readyz")
+        if code == 200:
+            return []
+        if code not in (429, 503):
+            raise CliError("node.bad_answer", f"the node answers its health check with HTTP {code}")
+        content = decode_answer(body, Json)
+        if "why_not" in content:
+            return part_of(content, "why_not", list[str])
+        return [str(content.get("detail") or "it does not say")]
 
     def upload(self, path: str, content: IO[bytes], size_bytes: int, answer: type[T], **query: object) -> T:
         """Send a file's bytes as they are and read JSON.
@@ -142,7 +158,7 @@ class Node:
         headers: dict[str, str] | None = None,
         timeout_s: float = 0,
     ) -> Iterator[tuple[UnixConnection, HTTPResponse]]:
-        connection, response = UnixConnection(self._path, timeout_s + _GRACE_S), None
+        connection, response = UnixConnection(self._path, timeout_s), None
         try:
             try:
                 connection.request(method, target, body, headers or {})

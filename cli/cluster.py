@@ -2,9 +2,9 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -12,20 +12,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cli.client import Node
 from cli.errors import CliError
-from cli.start import running_pid
+from cli.place import DAMAGED_HINT
+from cli.start import running_pid, start_in_background
 from node.config import Home
 
 SCHEMA = "caretrace.testnet/1"
 FILE_NAME = "testnet.json"
+# A ledger takes more than this to be opened.
+_FULL_BYTES = 64 * 1024
+_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class ClusterError(CliError):
     """A test network cannot do what was asked of it."""
 
-    def __init__(self, message: str) -> None:
+    def __init__(self, message: str, code: str = "testnet.failed", hint: str | None = None) -> None:
         """Say why."""
-        super().__init__("testnet.failed", message)
+        super().__init__(code, message, hint=hint)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +75,8 @@ class Cluster:
         for place in self.places:
             if place.name == name:
                 return place
-        raise ClusterError(f"no node {name}; there are {', '.join(place.name for place in self.places)}")
+        names = ", ".join(place.name for place in self.places)
+        raise ClusterError(f"no node {name}; there are {names}", "node.not_found")
 
     def save(self) -> None:
         """Write ``testnet.json``, by which commands find the nodes."""
@@ -90,9 +96,10 @@ def load_cluster(folder: Path) -> Cluster:
         places = [Place(n["name"], (folder / n["home"]).resolve(), n["http"], n["p2p"]) for n in content["nodes"]]
         return Cluster(folder.resolve(), content["network"], tuple(places))
     except OSError:
-        raise ClusterError(f"{folder} holds no test network; make one with: caretrace testnet up") from None
+        words = f"{folder} holds no test network; make one with: caretrace testnet up"
+        raise ClusterError(words, "testnet.not_found") from None
     except (ValueError, KeyError, TypeError):
-        raise ClusterError(f"{folder / FILE_NAME} is damaged") from None
+        raise ClusterError(f"{folder / FILE_NAME} is damaged", "testnet.damaged", DAMAGED_HINT) from None
 
 
 def start_node(place: Place) -> "subprocess.Popen[bytes]":
@@ -101,35 +108,59 @@ def start_node(place: Place) -> "subprocess.Popen[bytes]":
     Raises:
         ClusterError: it runs already.
     """
-    if place.pid is not None:
-        raise ClusterError(f"{place.name} runs already, as process {place.pid}")
     place.log_file.parent.mkdir(mode=0o700, exist_ok=True)
     with place.log_file.open("ab") as output:
-        return subprocess.Popen(
-            [sys.executable, "-P", "-m", "cli.main", "start", "--home", str(place.home)],
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
-            cwd=place.home,
-        )
+        process = start_in_background(Home(place.home), output)
+    if process is None:
+        raise ClusterError(f"{place.name} runs already, as process {place.pid}")
+    return process
+
+
+def _heeded() -> dict[int, Any]:
+    """Return the signals that end a command, with what each does now; a terminal's end under nohup is none."""
+    handlers = {number: signal.getsignal(number) for number in _ENDING}
+    return {number: handler for number, handler in handlers.items() if handler is not signal.SIG_IGN}
 
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Hold Ctrl-C back until what must be whole is done: a process started and noted, or everything taken down.
+    """Hold back what would end this command until something is whole: a process started and noted, or all taken down.
 
-    Raises:
-        KeyboardInterrupt: at the end, if it was pressed meanwhile.
+    What came meanwhile comes at the end, such as KeyboardInterrupt of a Ctrl-C.
     """
-    pressed: list[int] = []
-    before = signal.signal(signal.SIGINT, lambda number, _: pressed.append(number))
+    held_back: list[int] = []
+    before = _heeded()
+    for number in before:
+        signal.signal(number, lambda number, _: held_back.append(number))
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
-    if pressed:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if held_back:
+        signal.raise_signal(held_back[0])
+
+
+@contextmanager
+def taking_down_when_ended() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP, a closed terminal, end a command as Ctrl-C does: its nodes would outlive it otherwise.
+
+    Only the first one counts: those behind it, such as a second Ctrl-C, would end the taking down half-way.
+    """
+    before = _heeded()
+
+    def end(_number: int, _frame: object) -> None:
+        for number in before:
+            signal.signal(number, signal.SIG_IGN)
         raise KeyboardInterrupt
+
+    for number in before:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def send_signal(place: Place, number: signal.Signals) -> int:
@@ -158,7 +189,7 @@ def stop_node(place: Place, timeout_s: float = 10.0) -> bool:
 
 
 def end_processes(processes: Sequence["subprocess.Popen[bytes]"], timeout_s: float = 10.0) -> None:
-    """End nodes that this command has started, also those that have not come as far as to hold their home."""
+    """End nodes that this command has started, all at once."""
     for process in processes:
         process.terminate()
     for process in processes:
@@ -176,27 +207,49 @@ def kill_node(place: Place) -> int:
     return pid
 
 
-def wait_for(places: tuple[Place, ...], is_ready: Callable[[Place], bool], timeout_s: float) -> None:
-    """Wait until every node is ready.
+def wait_for(places: tuple[Place, ...], why_not: Callable[[Place], str], timeout_s: float) -> None:
+    """Wait until ``why_not`` finds no reason any more why a node is not as it should be.
 
     Raises:
-        ClusterError: one has ended, with the last lines that it printed, or the time is over.
+        ClusterError: one has ended, with the last lines that it printed, or the time is over, with the reasons.
     """
     deadline = time.monotonic() + timeout_s
-    waiting = list(places)
-    started = set()
-    while waiting:
-        for place in list(waiting):
-            if place.pid is not None:
-                started.add(place.name)
-            elif place.name in started or time.monotonic() > deadline:
-                raise ClusterError(f"{place.name} has ended:\n{last_lines(place)}")
-            if is_ready(place):
-                waiting.remove(place)
-        if waiting and time.monotonic() > deadline:
-            names = ", ".join(place.name for place in waiting)
-            raise ClusterError(f"not ready in {timeout_s:.0f} s: {names}\n{last_lines(waiting[0])}")
+    reasons = dict.fromkeys(places, "")
+    while reasons:
+        for place in list(reasons):
+            if place.pid is None:
+                raise ClusterError(f"{place.name} has ended: {why_ended(place)}")
+            reasons[place] = why_not(place)
+            if not reasons[place]:
+                del reasons[place]
+        if reasons and time.monotonic() > deadline:
+            told = "\n".join(f"{place.name}: {reason}" for place, reason in reasons.items())
+            raise ClusterError(f"not ready in {timeout_s:.0f} s:\n{told}")
         time.sleep(0.05)
+
+
+def why_ended(place: Place) -> str:
+    """Return the end of a node's log, and that the disk is full if it is: a full one takes no last words either."""
+    free_bytes = shutil.disk_usage(place.home).free
+    full = f"the disk of {place.home} is full\n" if free_bytes < _FULL_BYTES else ""
+    return f"{full}its log ends with\n{last_lines(place)}"
+
+
+def why_not_ready(place: Place) -> str:
+    """Say why a node is not ready, for ``wait_for``; nothing if it is."""
+    try:
+        return "; ".join(Node(place.name, place.socket, 2.0).why_not_ready())
+    except CliError:
+        return f"it does not answer; its log ends with\n{last_lines(place)}"
+
+
+def why_not_up(place: Place) -> str:
+    """Say why a node does not even answer, for ``wait_for``: more it cannot do without the others."""
+    try:
+        Node(place.name, place.socket, 2.0).status_of("/livez")
+    except CliError:
+        return why_not_ready(place)
+    return ""
 
 
 def last_lines(place: Place, count: int = 8) -> str:

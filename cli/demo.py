@@ -1,12 +1,14 @@
 """``caretrace demo``: the whole story on a four-hospital network, in about a minute."""
 
+import shlex
 import shutil
+import sys
 import tempfile
 from pathlib import Path
 
 import click
 
-from cli.cluster import Cluster
+from cli.cluster import Cluster, taking_down_when_ended
 from cli.command import Verb
 from cli.fhir_bundle import read_folder
 from cli.output import Answer
@@ -30,6 +32,7 @@ PATIENTS_MAX = 8
     default=PATIENTS,
     help="Folder of FHIR R4 Bundles.  [four synthetic patients]",
 )
+@taking_down_when_ended()
 def demo(count: int, keep: bool, bundles_folder: Path) -> Answer:
     """Tell the story: enrolment, records, consent, a read, refusals, a crash, and proofs of it all.
 
@@ -38,7 +41,7 @@ def demo(count: int, keep: bool, bundles_folder: Path) -> Answer:
     """
     bundles, parts = cast(read_folder(bundles_folder, lambda words: click.echo(f"passed over: {words}", err=True)))
     folder = Path(tempfile.mkdtemp(prefix="caretrace-demo-"))
-    stage = Stage(folder / "net")
+    stage = Stage(folder)
     kept = False
     try:
         stage.scene(f"{count} hospitals start, each with a node of its own")
@@ -63,11 +66,14 @@ def demo(count: int, keep: bool, bundles_folder: Path) -> Answer:
 
 
 def _kept_text(cluster: Cluster) -> str:
+    programs = shlex.quote(str(Path(sys.executable).parent))
+    on_path = "" if shutil.which("caretrace") else f"  export PATH={programs}:$PATH\n"
     return (
         f"\nThe network stays up in {cluster.folder}. Talk to it:\n"
-        f"  export CARETRACE_TESTNET={cluster.folder}\n"
+        f"{on_path}"
+        f"  export CARETRACE_TESTNET={shlex.quote(str(cluster.folder))}\n"
         "  caretrace testnet status\n"
         "  caretrace key list\n"
         "  caretrace status --node north\n"
-        "  caretrace testnet clean        (stops it and removes everything)"
+        "  caretrace testnet clean        # stops it and removes everything"
     )

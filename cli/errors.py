@@ -24,6 +24,8 @@ class Exit(IntEnum):
 
 _EXITS = {
     "certificate.invalid": Exit.UNVERIFIED,
+    "config.damaged": Exit.USAGE,
+    "config.invalid": Exit.USAGE,
     "custodian.unreachable": Exit.UNREACHABLE,
     "did.malformed": Exit.USAGE,
     "epochs.invalid": Exit.UNVERIFIED,

@@ -1,5 +1,7 @@
 """What a hospital makes before there is a network: a node's home with its keys, the organisation's key, a card."""
 
+import shutil
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -61,7 +63,7 @@ class NewHome:
 
 
 def create_home(wanted: NewHome) -> Card:
-    """Make a home and the organisation's key; nothing is made if any of it is there already.
+    """Make a home and the organisation's key, or nothing at all; nothing that is there already is touched.
 
     Raises:
         CliError: the home exists, or the organisation's key does or would lie in it.
@@ -72,16 +74,26 @@ def create_home(wanted: NewHome) -> Card:
     home.socket(parse_config(config.encode(), {}))
     _check_places(home.path, wanted.organisation_key)
     wanted.organisation_key.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    organisation = create_key_file(
-        wanted.organisation_key, "organisation", new_secrets("organisation"), wanted.organisation_passphrase
-    ).public
+    with ExitStack() as undo:
+        organisation = create_key_file(
+            wanted.organisation_key, "organisation", new_secrets("organisation"), wanted.organisation_passphrase
+        ).public
+        undo.callback(wanted.organisation_key.unlink)
+        undo.callback(_remove_home, home, keep_folder=home.path.exists())
+        card = _fill_home(wanted, config, organisation["organisation"])
+        undo.pop_all()
+    return card
+
+
+def _fill_home(wanted: NewHome, config: str, organisation: bytes) -> Card:
+    home = wanted.home
     home.path.mkdir(mode=0o700, parents=True, exist_ok=True)
     home.key_file.parent.mkdir(mode=0o700)
     node_keys = create_key_file(home.key_file, "node", new_secrets("node"), wanted.passphrase).public
     card = Card(
         "caretrace.card/1",
         wanted.name,
-        organisation["organisation"].hex(),
+        organisation.hex(),
         node_keys["node"].hex(),
         node_keys["service"].hex(),
         node_keys["encryption"].hex(),
@@ -96,6 +108,15 @@ def create_home(wanted: NewHome) -> Card:
 
 def _card_text(card: Card) -> bytes:
     return msgspec.json.format(msgspec.json.encode(card)) + b"\n"
+
+
+def _remove_home(home: Home, *, keep_folder: bool) -> None:
+    shutil.rmtree(home.key_file.parent, ignore_errors=True)
+    with suppress(OSError):
+        home.card_file.unlink(missing_ok=True)
+        home.config_file.unlink(missing_ok=True)
+        if not keep_folder:
+            home.path.rmdir()
 
 
 def _check_places(home: Path, organisation_key: Path) -> None:

@@ -94,7 +94,8 @@ def verify(session: Session, data: Path | None, genesis: Path | None) -> Answer:
     """Check everything again, from genesis to the head.
 
     Certificates, signatures and trees are checked, every block is executed again to its state root, and the indexes
-    are compared with the blocks. Exit code 6, and the first thing that is wrong, if something is.
+    are compared with the blocks. A vote log beside the ledger, in --data, tells whether its end was lost. Exit code 6,
+    and the first thing that is wrong, if something is.
     """
     if (data is None) != (genesis is None):
         raise usage_error("--data and --genesis belong together")

@@ -13,6 +13,7 @@ from node.config import Home, load_config
 
 TESTNET_FILE = "testnet.json"
 _TESTNET_BYTES_MAX = 1 << 20
+DAMAGED_HINT = "stop each node (caretrace stop --home DIR), then remove the folder"
 
 
 class TestnetNode(msgspec.Struct):
@@ -150,8 +151,8 @@ def _read_testnet(folder: Path, data: bytes) -> Testnet:
     try:
         content = msgspec.json.decode(data[:_TESTNET_BYTES_MAX], type=TestnetFile)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise CliError("testnet.damaged", f"{folder / TESTNET_FILE}: {error}", hint="caretrace testnet clean") from None
+        raise CliError("testnet.damaged", f"{folder / TESTNET_FILE}: {error}", hint=DAMAGED_HINT) from None
     homes = {node.name: folder / node.home for node in content.nodes}
     if not homes:
-        raise CliError("testnet.damaged", f"{folder / TESTNET_FILE} lists no node", hint="caretrace testnet clean")
+        raise CliError("testnet.damaged", f"{folder / TESTNET_FILE} lists no node", hint=DAMAGED_HINT)
     return Testnet(folder, homes, folder / content.wallet)

@@ -3,9 +3,12 @@
 import fcntl
 import os
 import signal
+import subprocess
+import sys
 import time
 from importlib import import_module
 from pathlib import Path
+from typing import BinaryIO
 
 import click
 
@@ -137,3 +140,28 @@ def running_pid(home: Home) -> int | None:
             return None
     except FileNotFoundError:
         return None
+
+
+def start_in_background(home: Home, output: BinaryIO) -> "subprocess.Popen[bytes] | None":
+    """Start a home's node in a session of its own; None if a node runs there already, or is starting.
+
+    The lock is taken here and handed over as the node's standard input: from this moment on the node is known by it,
+    though it takes a second to come as far as to look for it.
+    """
+    home.run_folder.mkdir(mode=0o700, exist_ok=True)
+    with os.fdopen(os.open(home.pid_file, os.O_RDWR | os.O_CREAT, 0o600), "r+b", buffering=0) as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return None
+        lock.truncate(0)
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "cli.main", "start", "--home", str(home.path)],
+            stdin=lock,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+            cwd=home.path,
+        )
+        lock.write(f"{process.pid}\n".encode())
+        return process

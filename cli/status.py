@@ -6,9 +6,9 @@ from typing import Any
 import click
 import msgspec
 
-from cli.client import Json, decode_answer, part_of
+from cli.client import Json, part_of
 from cli.command import Verb
-from cli.errors import CliError, Exit
+from cli.errors import Exit
 from cli.options import reading
 from cli.output import Answer, facts, show, table
 from cli.session import Session
@@ -63,15 +63,8 @@ def peers(session: Session) -> Answer:
 @reading
 def health(session: Session) -> Answer:
     """Ask whether a node is ready: exit code 0, or 8 and why not."""
-    code, body = session.node.status_of("/readyz")
-    if code not in (200, 503):
-        raise CliError("node.bad_answer", f"the node answers its health check with HTTP {code}")
-    fields: dict[str, Any] = {"ready": code == 200}
-    if code == 503:
-        fields["why_not"] = _reason(body)
-    return Answer(fields, facts(fields.items()), exit_code=Exit.OK if code == 200 else Exit.UNHEALTHY)
-
-
-def _reason(body: bytes) -> object:
-    content = decode_answer(body, Json)
-    return content.get("why_not") or content.get("detail") or "it does not say"
+    reasons = session.node.why_not_ready()
+    fields: dict[str, Any] = {"ready": not reasons}
+    if reasons:
+        fields["why_not"] = reasons
+    return Answer(fields, facts(fields.items()), exit_code=Exit.UNHEALTHY if reasons else Exit.OK)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 import time
@@ -48,7 +49,7 @@ class Stage:
             CliError: it ended otherwise than the story expects.
         """
         if show:
-            click.secho(f"    $ caretrace {' '.join(arguments)}", dim=True, err=True)
+            click.secho(f"    $ caretrace {shlex.join(arguments)}", dim=True, err=True)
         done = self._process(arguments, json_too=True, cwd=cwd)
         if done.returncode != expect:
             raise _surprise(arguments, f"exit {done.returncode}, not {expect}: {done.stderr.strip()}")
@@ -60,7 +61,7 @@ class Stage:
 
     def show(self, *arguments: str) -> None:
         """Run one command and show what it prints for people."""
-        click.secho(f"    $ caretrace {' '.join(arguments)}", dim=True, err=True)
+        click.secho(f"    $ caretrace {shlex.join(arguments)}", dim=True, err=True)
         done = self._process(arguments, json_too=False, cwd=None)
         if done.returncode != Exit.OK:
             raise _surprise(arguments, done.stderr.strip())

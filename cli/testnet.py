@@ -2,13 +2,14 @@
 
 import shutil
 import signal
-import socket
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from cli.client import Json, Node
 from cli.cluster import (
@@ -22,23 +23,26 @@ from cli.cluster import (
     send_signal,
     start_node,
     stop_node,
+    taking_down_when_ended,
     uninterrupted,
     wait_for,
+    why_not_ready,
+    why_not_up,
 )
 from cli.command import Noun
 from cli.errors import CliError
 from cli.founding import draft_genesis, sign_draft
 from cli.home import NewHome, create_home
 from cli.output import Answer, table
+from cli.ports import HOST, choose_ports
 from node.config import Home, multiaddr
 from node.keys.keyfile import load_key_file
 from node.keys.private_file import write_private
 from storage.schema.genesis import Parameters
+from storage.schema.validators import quorum
 
 NAMES = ("north", "south", "east", "west")
-BASE_PORT = 27100
 READY_TIMEOUT_S = 60.0
-HOST = "127.0.0.1"
 ENGINES = ("pbft",)
 DIRECTORY = click.Path(path_type=Path, file_okay=False)
 
@@ -67,18 +71,24 @@ def open_network(folder: Path, count: int, engine: str, base_port: int | None, t
     assert engine in ENGINES
     cluster = load_cluster(folder) if (folder / FILE_NAME).exists() else _found(folder, count, base_port)
     started: list[subprocess.Popen[bytes]] = []
-    try:
+    with _stopped_on_failure(started):
         for place in cluster.places:
             if place.pid is None:
                 tell(f"starting {place.name}")
                 with uninterrupted():
                     started.append(start_node(place))
-        wait_for(cluster.places, _is_ready, READY_TIMEOUT_S)
+        wait_for(cluster.places, why_not_ready, READY_TIMEOUT_S)
+    return cluster
+
+
+@contextmanager
+def _stopped_on_failure(started: "list[subprocess.Popen[bytes]]") -> Iterator[None]:
+    try:
+        yield
     except BaseException:
         with uninterrupted():
             end_processes(started)
         raise
-    return cluster
 
 
 def close_network(cluster: Cluster) -> None:
@@ -92,7 +102,7 @@ def _found(folder: Path, count: int, base_port: int | None) -> Cluster:
     """Make homes, organisation keys (outside the homes) and a genesis file that every founder has signed."""
     if folder.exists() and any(folder.iterdir()):
         raise CliError("testnet.exists", f"{folder} is not empty and holds no test network", hint="another --dir")
-    ports = _ports(2 * count, base_port)
+    ports = choose_ports(2 * count, base_port)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     folder = folder.resolve()
     names = [NAMES[n] if n < len(NAMES) else f"node-{n + 1}" for n in range(count)]
@@ -115,39 +125,20 @@ def _found(folder: Path, count: int, base_port: int | None) -> Cluster:
     return cluster
 
 
-def _ports(count: int, base_port: int | None) -> list[int]:
-    """Return ports from ``base_port`` on, or, where none is asked for, the first free run from the usual one on.
+def _refuse_changes(cluster: Cluster, count: int | None, base_port: int | None) -> None:
+    """Refuse to take up a network that is not the one that was asked for.
 
     Raises:
-        CliError: a port that was asked for is taken.
+        CliError: it has another number of nodes, or other ports.
     """
-    if base_port is not None:
-        taken = [port for port in range(base_port, base_port + count) if not _is_free(port)]
-        if taken:
-            raise CliError("port.taken", f"port {taken[0]} of {HOST} is in use", field="--base-port")
-        return list(range(base_port, base_port + count))
-    for start in range(BASE_PORT, 32000, count):
-        ports = list(range(start, start + count))
-        if all(map(_is_free, ports)):
-            return ports
-    raise CliError("port.taken", f"there are no {count} free ports in a row from {BASE_PORT} on")
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((HOST, port))
-        except OSError:
-            return False
-    return True
-
-
-def _is_ready(place: Place) -> bool:
-    try:
-        return Node(place.name, place.socket, 2.0).status_of("/readyz")[0] == 200
-    except CliError:
-        return False
+    first_port = int(cluster.places[0].p2p.rpartition("/")[2])
+    if count in (None, len(cluster.places)) and base_port in (None, first_port):
+        return
+    raise CliError(
+        "testnet.exists",
+        f"{cluster.folder} holds a network of {len(cluster.places)} nodes on ports from {first_port} on",
+        hint="leave --nodes and --base-port out to start it as it is, or make another: --dir",
+    )
 
 
 @testnet.command(
@@ -157,8 +148,13 @@ def _is_ready(place: Place) -> bool:
 @click.option("--engine", type=click.Choice(ENGINES), default="pbft", show_default=True, help="How order is agreed on.")
 @click.option("--base-port", type=click.IntRange(1024, 65000), help="First of two ports for each node.")
 @_folder
-def up(count: int, engine: str, base_port: int | None, folder: Path) -> Answer:
+@click.pass_context
+@taking_down_when_ended()
+def up(ctx: click.Context, count: int, engine: str, base_port: int | None, folder: Path) -> Answer:
     """Make a network, or take up the one that is there; returns when all nodes are ready."""
+    if (folder / FILE_NAME).exists():
+        is_asked = ctx.get_parameter_source("count") is not ParameterSource.DEFAULT
+        _refuse_changes(load_cluster(folder), count if is_asked else None, base_port)
     cluster = open_network(folder, count, engine, base_port, lambda words: click.echo(words, err=True))
     return _answer(cluster)
 
@@ -201,12 +197,26 @@ def kill(name: str, folder: Path) -> Answer:
 @testnet.command(example="caretrace testnet start west")
 @click.argument("name")
 @_folder
+@taking_down_when_ended()
 def start(name: str, folder: Path) -> Answer:
-    """Start a node again and wait until it is ready."""
-    place = load_cluster(folder).place(name)
-    start_node(place)
-    wait_for((place,), _is_ready, READY_TIMEOUT_S)
-    return Answer({"name": name, "pid": place.pid}, f"{name} is ready (process {place.pid})")
+    """Start a node again and wait until it is ready.
+
+    Where too few others run for a quorum it can only wait for them, and is left to do so.
+    """
+    cluster = load_cluster(folder)
+    place = cluster.place(name)
+    started: list[subprocess.Popen[bytes]] = []
+    with _stopped_on_failure(started):
+        with uninterrupted():
+            started.append(start_node(place))
+        running, needed = sum(each.pid is not None for each in cluster.places), quorum(len(cluster.places))
+        is_alone = running < needed
+        wait_for((place,), why_not_up if is_alone else why_not_ready, READY_TIMEOUT_S)
+    fields = {"name": name, "pid": place.pid, "ready": not is_alone}
+    if not is_alone:
+        return Answer(fields, f"{name} is ready (process {place.pid})")
+    words = f"{needed} nodes agree together, and {running} run; `caretrace testnet up` starts all"
+    return Answer(fields, f"{name} runs (process {place.pid}) and is not ready: {words}")
 
 
 @testnet.command(example="caretrace testnet pause west")

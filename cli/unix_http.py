@@ -6,6 +6,8 @@ from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
+_AGAIN_S = 0.02
+
 
 class _TimedSocket(socket.socket):
     """A Unix socket whose every step gets what is left of one deadline, so that no drop of an answer renews it."""
@@ -51,4 +53,11 @@ class UnixConnection(HTTPConnection):
     def connect(self) -> None:
         """Connect; the deadline counts from when this object was made."""
         self.sock = self.timed
-        self.sock.connect(self._path)
+        while True:
+            try:
+                self.sock.connect(self._path)
+                return
+            except BlockingIOError:
+                # More wait to be accepted than the node's system holds. TCP would wait; a Unix socket refuses at once.
+                time.sleep(_AGAIN_S)
+                self.timed.renew()

@@ -74,6 +74,9 @@ def check_before_open(folder: Path) -> None:
     """
     current = folder / "CURRENT"
     if not current.exists():
+        # LevelDB makes it before the first log: a folder without it is new, or has lost it, and would be begun anew.
+        if any(folder.glob("*.log")) or any(folder.glob("*.ldb")):
+            raise FileDamageError("CURRENT is gone")
         return
     named = current.read_bytes()
     if not _MANIFEST.match(named) or not (folder / named.decode().strip()).exists():

@@ -7,9 +7,10 @@ end both ledgers must hold the same, entry by entry: so are the state, the index
 ids checked, and nothing that only the checked ledger says is ever believed.
 """
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import zip_longest
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -36,7 +37,7 @@ from storage.database import (
 from storage.database_files import FileDamageError, check_logs, check_tables
 from storage.ledger import Commit, Head, Ledger
 from storage.merkle import log
-from storage.opening import VOTES, LedgerError, check_network, head_height, load_certified
+from storage.opening import VOTES, LedgerError, check_network, head_height, load_certified, mark_of
 from storage.schema.block import Header, Result, transactions_root
 from storage.schema.codec import DecodeError
 from storage.schema.genesis import Genesis
@@ -44,7 +45,9 @@ from storage.schema.signatures import SignatureError
 from storage.schema.transaction import Transaction, decode_transaction
 from storage.schema.validators import ValidatorSet
 from storage.state import PreparedState
+from storage.vote_log import VoteLog, VoteLogError
 
+VOTES_AREA = "vote log"
 REPLAY_PREFIX = "verify-"
 """How the folder of the second ledger is called, which a verification that is killed leaves behind."""
 
@@ -119,7 +122,7 @@ class Report:
 def verify_folder(
     path: Path, genesis: Genesis, genesis_state: Mapping[bytes, bytes], execute: Execute, progress: Progress
 ) -> Report:
-    """Verify the ledger in a folder that no process holds open; see ``verify``.
+    """Verify the ledger in a folder that no process holds open, and its end by a vote log beside it; see ``verify``.
 
     Raises:
         DatabaseError: there is none, or it is in use.
@@ -130,7 +133,21 @@ def verify_folder(
     except DatabaseCorruptError as error:
         return Report(0, 0, 0, _finding(error))
     with closing(database):
-        return verify(database, genesis, genesis_state, execute, progress)
+        report = verify(database, genesis, genesis_state, execute, progress)
+    return _compared_with_votes(report, path.parent) if report.ok else report
+
+
+def _compared_with_votes(report: Report, data: Path) -> Report:
+    """Find out whether the ledger's end was lost: no block says that more came after it, but votes beside it do."""
+    for votes in sorted(data.glob("votes*.log")):
+        file = os.open(votes, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            VoteLog(votes, None, file, report.to_height)
+        except VoteLogError as error:
+            return replace(report, first_bad=Finding(None, VOTES_AREA, str(error)))
+        finally:
+            os.close(file)
+    return report
 
 
 def verify(
@@ -149,6 +166,7 @@ def verify(
         reader = database.snapshot()
         _read_everything(reader)
         check_network(reader, genesis)
+        _check_mark(database.path, genesis)
         height = head_height(reader)
         with (
             TemporaryDirectory(prefix=REPLAY_PREFIX, dir=database.path.parent) as folder,
@@ -175,6 +193,12 @@ def _check_logs(path: Path) -> None:
         check_logs(path)
     except FileDamageError as error:
         raise DatabaseCorruptError(FILES_AREA, str(error)) from None
+
+
+def _check_mark(path: Path, genesis: Genesis) -> None:
+    created, mark = mark_of(path, genesis)  # A copy of the ledger alone has none.
+    if created.exists() and created.read_bytes() != mark:
+        raise DatabaseCorruptError(created.name, "it does not name the network of the ledger")
 
 
 def _check_tables(database: Database) -> None:

@@ -109,14 +109,14 @@ def open_database(path: Path, genesis: Genesis, genesis_state: Mapping[bytes, by
         LedgerFormatError: another version of this program wrote it.
         DatabaseError: it is damaged, in use or lost.
     """
-    created = path.with_name(path.name + ".created")
+    created, mark = mark_of(path, genesis)
     path.parent.mkdir(parents=True, exist_ok=True)
     database = Database.open(path, create=not created.exists())
     try:
         if not created.exists():
             if database.get(META + b"format") is None:
                 _begin(database, genesis, genesis_state)
-            _mark(created, genesis)
+            _write_mark(created, mark)
         check_network(database, genesis)
     except BaseException:
         database.close()
@@ -139,9 +139,14 @@ def _begin(database: Database, genesis: Genesis, genesis_state: Mapping[bytes, b
     database.write(batch)
 
 
-def _mark(created: Path, genesis: Genesis) -> None:
+def mark_of(path: Path, genesis: Genesis) -> tuple[Path, bytes]:
+    """Return the file that says that a network's ledger was begun in a folder, and what it must hold."""
+    return path.with_name(path.name + ".created"), genesis.chain_id.hex().encode() + b"\n"
+
+
+def _write_mark(created: Path, content: bytes) -> None:
     with created.open("wb") as file:
-        file.write(genesis.chain_id.hex().encode() + b"\n")
+        file.write(content)
         file.flush()
         os.fsync(file.fileno())
     folder = os.open(created.parent, os.O_RDONLY | os.O_DIRECTORY)

@@ -95,12 +95,13 @@ class _Frame:
 class VoteLog:
     """One open vote log; one process at a time, one thread at a time."""
 
-    def __init__(self, path: Path, owner: bytes, file: int, ledger_height: int) -> None:
-        """Read an open file; ``open`` is the way to get here."""
+    def __init__(self, path: Path, owner: bytes | None, file: int, ledger_height: int) -> None:
+        """Read an open file, of any owner if none is given; ``open`` is the way to get here for who writes."""
         self._path = path
-        self._owner = owner
         self._file = file
-        self._salt, self._half_bytes = _read_header(file, owner)
+        self._owner, self._salt, self._half_bytes = _read_header(file)
+        if owner not in (None, self._owner):
+            raise VoteLogForeignError("the vote log belongs to another key or another network")
         self._generation = self._next_sequence = self._next_at = 0
         self._records: list[bytes] = []
         self._spent_height = ledger_height
@@ -255,14 +256,14 @@ def _decode_frame(salt: bytes, half: bytes, at: int) -> _Frame | None:
     return _Frame(sequence, generation, spent_height, records, _whole_pages(end - at))
 
 
-def _read_header(file: int, owner: bytes) -> tuple[bytes, int]:
+def _read_header(file: int) -> tuple[bytes, bytes, int]:
     header = os.pread(file, _HEADER.size + 4, 0)
     if len(header) != _HEADER.size + 4 or crc32(header[:-4]) != int.from_bytes(header[-4:], "big"):
         raise VoteLogDamagedError("the header of the vote log is damaged")
-    magic, salt, found, half_bytes = _HEADER.unpack(header[:-4])
-    if magic != _FILE_MAGIC or found != owner:
-        raise VoteLogForeignError("the vote log belongs to another key or another network")
-    return salt, half_bytes
+    magic, salt, owner, half_bytes = _HEADER.unpack(header[:-4])
+    if magic != _FILE_MAGIC:
+        raise VoteLogForeignError("the vote log is of another kind")
+    return owner, salt, half_bytes
 
 
 def _write_anew(path: Path, owner: bytes, salt: bytes, half_bytes: int, frame: bytes) -> None:

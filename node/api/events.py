@@ -37,7 +37,7 @@ class Events:
             raise ProblemError(400, "block.not_found", detail, field="Last-Event-ID")
         if self._followers >= FOLLOWERS_MAX:
             detail = f"{FOLLOWERS_MAX} clients follow the chain already"
-            raise ProblemError(503, "http.busy", detail, retry_after_s=RETRY_AFTER_S)
+            raise ProblemError(429, "http.busy", detail, retry_after_s=RETRY_AFTER_S)
         height = int(seen) if seen else self._commits.height
         headers = {"cache-control": "no-store"}
         return StreamedResponse(partial(self._tell, height), "text/event-stream", headers)

@@ -16,7 +16,7 @@ LINGER_S = 2.0
 
 
 class Limits:
-    """ASGI middleware: refuses with 413, 431 or 503 what is over a bound."""
+    """ASGI middleware: refuses with 413, 429 or 431 what is over a bound."""
 
     def __init__(self, app: ASGIApp, *, requests_max: int, body_bytes_max: Callable[[str], int]) -> None:
         """Let ``requests_max`` requests in at once; ``body_bytes_max`` tells the bound of a path's body."""
@@ -47,7 +47,7 @@ class Limits:
             return _too_large(exchange.bytes_max)
         if self._requests >= self._requests_max:
             detail = f"{self._requests} requests are being answered already"
-            return ProblemError(503, "http.busy", detail, retry_after_s=RETRY_AFTER_S)
+            return ProblemError(429, "http.busy", detail, retry_after_s=RETRY_AFTER_S)
         return None
 
 

@@ -21,8 +21,8 @@ _STATUS_CODES = {
     405: "http.method_not_allowed",
     413: "http.body_too_large",
     415: "http.media_type",
+    429: "http.busy",
     431: "http.headers_too_many",
-    503: "http.busy",
 }
 
 log = logging.getLogger("caretrace.http")

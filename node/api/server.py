@@ -8,9 +8,10 @@ import errno
 import logging
 import os
 import socket
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,18 +23,19 @@ from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ConnectionState
 
+from node.api.problems import RETRY_AFTER_S, ProblemError
+
 if TYPE_CHECKING:
     from trio_typing import TaskStatus
 
-BACKLOG = 128
+# More than any limit of connections, so that who comes in a burst hears 429, and from no system that it is refused.
+BACKLOG = 1024
 GRACE_S = 2.0
-KEEP_ALIVE_S = 75.0
+IDLE_S = 10.0
 SEND_TIMEOUT_S = 30.0
 TURN_AWAY_S = 1.0
 HEADERS_BYTES_MAX = 16 * 1024
 UNIX_PATH_BYTES_MAX = 107
-
-_BUSY = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 
 log = logging.getLogger("caretrace.http")
 
@@ -98,7 +100,11 @@ def _family(host: str) -> socket.AddressFamily:
 
 
 class _Connection(TCPServer):
-    """One client's connection."""
+    """One client's connection; ``idle_since`` is None while a request is under way."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.idle_since: float | None = trio.current_time()
 
     async def run(self) -> None:
         try:
@@ -117,6 +123,8 @@ class _Connection(TCPServer):
         await self.idle_task.stop()
 
     async def protocol_send(self, event: Event) -> None:
+        if isinstance(event, Updated):
+            self.idle_since = trio.current_time() if event.idle else None
         if self._has_left and isinstance(event, Updated):
             return
         if not isinstance(event, RawData):
@@ -142,7 +150,7 @@ def _settings(read_timeout_s: int | None) -> Config:
     config = Config()
     config.errorlog = log
     config.accesslog = None
-    config.keep_alive_timeout = KEEP_ALIVE_S
+    config.keep_alive_timeout = IDLE_S
     config.keep_alive_max_requests = 1_000_000
     config.h11_max_incomplete_size = HEADERS_BYTES_MAX
     config.include_server_header = False
@@ -161,24 +169,31 @@ async def serve(
 ) -> None:
     """Answer requests until ``stop`` is set; requests under way then have two seconds to end.
 
-    More than ``connections_max`` connections are answered 503 at once. The files of Unix sockets are removed.
+    Of more than ``connections_max`` connections the one that has been idle longest is closed; where none is idle, the
+    new one is answered 429 at once. The files of Unix sockets are removed.
     """
     context, config, wrapped = WorkerContext(None), _settings(read_timeout_s), ASGIWrapper(app)
-    connections = trio.CapacityLimiter(connections_max)
+    connections: set[_Connection] = set()
 
     async def answer(stream: trio.SocketStream) -> None:
-        try:
-            connections.acquire_on_behalf_of_nowait(stream)
-        except trio.WouldBlock:
+        connection = _Connection(wrapped, config, context, ConnectionState({}), stream)
+        # Attack: whoever may connect opens connections and says nothing, so that nobody else is heard.
+        idle = _longest_idle(connections) if len(connections) >= connections_max else None
+        if len(connections) >= connections_max and idle is None:
             await _turn_away(stream)
             return
+        if idle:
+            connections.remove(idle)
+        connections.add(connection)
         try:
-            await _Connection(wrapped, config, context, ConnectionState({}), stream)  # type: ignore[arg-type]  # hypercorn declares TLS streams only
+            if idle:
+                await trio.aclose_forcefully(idle.stream)
+            await connection
         except* Exception as defects:
             # What routes raise has been answered by now: this is hypercorn's own, and must not end the node.
             log.error("a connection broke in the HTTP server", exc_info=defects)
         finally:
-            connections.release_on_behalf_of(stream)
+            connections.discard(connection)
 
     ready = [trio.SocketListener(trio.socket.from_stdlib_socket(listener)) for listener in listeners]
     names = [listener.getsockname() for listener in listeners if listener.family == socket.AF_UNIX]
@@ -197,10 +212,18 @@ async def serve(
                 os.unlink(name)
 
 
+def _longest_idle(connections: Iterable[_Connection]) -> _Connection | None:
+    idle = [(connection.idle_since, connection) for connection in connections if connection.idle_since is not None]
+    return min(idle, key=itemgetter(0))[1] if idle else None
+
+
 async def _turn_away(stream: trio.SocketStream) -> None:
-    """Answer 503 and leave the client a moment to read it: closing on unread bytes would reset the connection."""
+    """Answer 429 and leave the client a moment to read it: closing on unread bytes would reset the connection."""
+    answer = ProblemError(429, "http.busy", "all connections are in use", retry_after_s=RETRY_AFTER_S).response()
+    lines = [name + b": " + value for name, value in answer.raw_headers]
+    head = [b"HTTP/1.1 429 Too Many Requests", b"connection: close", *lines]
     with trio.move_on_after(TURN_AWAY_S), suppress(trio.BrokenResourceError):
-        await stream.send_all(_BUSY)
+        await stream.send_all(b"\r\n".join([*head, b"", bytes(answer.body)]))
         await stream.send_eof()
         while await stream.receive_some():
             pass

@@ -29,7 +29,7 @@ class Verification:
         """JSON lines: how far it has come, from time to time, and at last the report."""
         if self._busy.borrowed_tokens:
             detail = "the ledger is being verified already"
-            raise ProblemError(503, "http.busy", detail, retry_after_s=RETRY_AFTER_S)
+            raise ProblemError(429, "http.busy", detail, retry_after_s=RETRY_AFTER_S)
         return StreamedResponse(self._tell, "application/x-ndjson")
 
     async def _tell(self, write: Write) -> None:

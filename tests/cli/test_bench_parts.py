@@ -11,6 +11,7 @@ from cli.bench_people import Population, base_grants, make_person, signed, workl
 from cli.errors import CliError
 from storage.schema.calls import Grant, RequestAccess
 from storage.schema.transaction import Transaction, decode_transaction
+from tests.support.program import answer_of, caretrace
 
 CHAIN_ID = bytes(range(32))
 
@@ -121,3 +122,10 @@ def test_a_folder_in_memory_is_refused() -> None:
 
 def test_one_core_verifies_thousands_of_signatures_a_second() -> None:
     assert verify_rate() > 500
+
+
+def test_a_folder_that_is_not_there_is_named_before_anything_is_started(tmp_path: Path) -> None:
+    error = answer_of(caretrace("bench", "--dir", "nowhere", "--json", folder=tmp_path), 2)["error"]
+
+    assert error["code"] == "usage"
+    assert "'nowhere' does not exist" in error["message"]

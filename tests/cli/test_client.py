@@ -4,6 +4,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -121,10 +122,7 @@ def test_an_answer_without_end_is_cut_off(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize("slow_part", ["head", "body"])
-def test_a_node_that_answers_drop_by_drop_is_given_up(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, slow_part: str
-) -> None:
-    monkeypatch.setattr(cli.client, "_GRACE_S", 0.0)
+def test_a_node_that_answers_drop_by_drop_is_given_up(tmp_path: Path, slow_part: str) -> None:
     released = threading.Event()
 
     def behave(connection: socket.socket) -> None:
@@ -144,8 +142,7 @@ def test_a_node_that_answers_drop_by_drop_is_given_up(
     assert elapsed_s < 3
 
 
-def test_a_silent_node_is_given_up_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cli.client, "_GRACE_S", 0.0)
+def test_a_silent_node_is_given_up_in_time(tmp_path: Path) -> None:
     released = threading.Event()
 
     with raw_server(tmp_path / "s", lambda _: released.wait(10) and None):
@@ -187,3 +184,28 @@ def test_words_of_a_node_cannot_steer_the_terminal(tmp_path: Path, capsys: pytes
     words = capsys.readouterr().err
     assert "owned" in words
     assert not {"\x1b", "\x07", "\r"} & set(words)
+
+
+def test_a_node_that_many_wait_for_is_waited_for_as_long_as_there_is_time(tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    with socket.socket(socket.AF_UNIX) as listener, ExitStack() as waiting:
+        listener.bind(str(path))
+        listener.listen(1)
+        for _ in range(2):
+            waiting.enter_context(socket.socket(socket.AF_UNIX)).connect(str(path))
+
+        in_vain = error_of(lambda: node_at(path, timeout_s=0.3).get("/", Json))
+        threading.Timer(0.1, lambda: accept_and_answer(listener, 3)).start()
+        answered = node_at(path).get("/", Json)
+
+    assert (in_vain.code, in_vain.exit_code) == ("node.timeout", Exit.UNREACHABLE)
+    assert answered == {"height": 7}
+
+
+def accept_and_answer(listener: socket.socket, count: int) -> None:
+    """Accept so many connections and answer the last one."""
+    for number in range(count):
+        connection, _ = listener.accept()
+        with connection:
+            if number == count - 1:
+                answering("200 OK", b'{"height": 7}')(connection)

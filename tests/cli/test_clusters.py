@@ -1,5 +1,6 @@
 """The processes of a test network: how they are found, watched and taken down."""
 
+import fcntl
 import json
 import os
 import signal
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import cli.cluster
 from cli.cluster import (
     Cluster,
     ClusterError,
@@ -20,6 +22,7 @@ from cli.cluster import (
     send_signal,
     start_node,
     stop_node,
+    taking_down_when_ended,
     uninterrupted,
     wait_for,
 )
@@ -124,19 +127,78 @@ def test_a_killed_node_is_gone_when_the_kill_returns(tmp_path: Path) -> None:
 def test_waiting_ends_when_all_are_ready_and_tells_the_last_words_of_who_has_ended(tmp_path: Path) -> None:
     north, south = place_in(tmp_path), place_in(tmp_path, "south")
     with hold(north, "willing") as process:
-        wait_for((north,), lambda _: True, 5)
+        wait_for((north,), lambda _: "", 5)
         south.log_file.write_text("".join(f"line {number}\n" for number in range(20)))
 
-        with pytest.raises(ClusterError, match="not ready in 0 s: north"):
-            wait_for((north,), lambda _: False, 0.1)
+        with pytest.raises(ClusterError, match="not ready in 0 s:\nnorth: no quorum"):
+            wait_for((north,), lambda _: "no quorum", 0.1)
         with pytest.raises(ClusterError) as ended:
-            wait_for((north, south), lambda place: place is north, 0.1)
+            wait_for((north, south), lambda _: "", 5)
         process.kill()
 
     assert "south has ended" in str(ended.value)
+    assert "full" not in str(ended.value)
     assert str(ended.value).endswith("line 19")
     assert last_lines(south, 2) == "line 18\nline 19"
     assert last_lines(north) == "(it printed nothing)"
+
+
+def test_of_a_node_that_a_full_disk_has_ended_the_disk_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = place_in(tmp_path)
+    monkeypatch.setattr(cli.cluster, "_FULL_BYTES", 1 << 62)
+
+    with pytest.raises(ClusterError, match=f"the disk of {place.home} is full"):
+        wait_for((place,), lambda _: "", 5)
+
+
+def test_a_node_is_known_and_can_be_stopped_from_the_moment_it_is_started(tmp_path: Path) -> None:
+    place = place_in(tmp_path)
+
+    with start_node(place) as process:
+        known = place.pid
+        with pytest.raises(ClusterError, match="runs already"):
+            start_node(place)
+        was_stopped = stop_node(place)
+
+    assert known == process.pid
+    assert was_stopped
+    assert process.returncode == -signal.SIGTERM
+    assert place.pid is None
+
+
+STARTED_FOR = """
+import signal, sys
+from pathlib import Path
+from node.config import Home
+from node.runtime.home_lock import locked
+with locked(Home(Path(sys.argv[1]))):
+    print("held", flush=True)
+    signal.pause()
+"""
+
+
+def test_a_lock_that_was_taken_for_a_node_is_the_nodes_own(tmp_path: Path) -> None:
+    place = place_in(tmp_path)
+    pid_file = place.home / "run" / "node.pid"
+    with pid_file.open("wb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        lock.write(b"987654321 from before\n")
+        lock.flush()
+        process = subprocess.Popen(
+            [sys.executable, "-c", STARTED_FOR, str(place.home)],
+            stdin=lock.fileno(),
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=Path.cwd(),
+        )
+    with process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+
+        assert place.pid == process.pid
+        assert kill_node(place) == process.pid
 
 
 def test_processes_that_were_started_are_ended_though_they_hold_no_home_yet() -> None:
@@ -155,20 +217,55 @@ def test_processes_that_were_started_are_ended_though_they_hold_no_home_yet() ->
         process.communicate()
 
 
-def test_an_interruption_is_held_back_until_what_must_be_whole_is_done() -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_what_would_end_a_command_is_held_back_until_what_must_be_whole_is_done(number: int) -> None:
     done = []
+    before = signal.getsignal(number)
 
-    def press_twice_and_go_on() -> None:
+    @taking_down_when_ended()
+    def start_and_wait() -> None:
         with uninterrupted():
-            os.kill(os.getpid(), signal.SIGINT)
-            os.kill(os.getpid(), signal.SIGINT)
-            done.append("all of it")
+            os.kill(os.getpid(), number)
+            os.kill(os.getpid(), number)
+            done.append("started and noted")
+        done.append("waited in vain")
 
     with pytest.raises(KeyboardInterrupt):
-        press_twice_and_go_on()
+        start_and_wait()
 
-    assert done == ["all of it"]
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert done == ["started and noted"]
+    assert signal.getsignal(number) is before
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_only_the_first_signal_counts_so_that_taking_down_comes_to_its_end(number: int) -> None:
+    done = []
+
+    @taking_down_when_ended()
+    def be_ended() -> None:
+        try:
+            os.kill(os.getpid(), number)
+            done.append("nothing happened")
+        finally:
+            for again in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                os.kill(os.getpid(), again)
+            done.append("taken down")
+
+    with pytest.raises(KeyboardInterrupt):
+        be_ended()
+
+    assert done == ["taken down"]
+
+
+def test_under_nohup_the_end_of_the_terminal_ends_nothing() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with taking_down_when_ended(), uninterrupted():
+            os.kill(os.getpid(), signal.SIGHUP)
+
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_the_file_of_a_network_names_places_from_its_own_folder(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import pytest
 from node.config import Home, load_config
 from node.keys.keyfile import load_key_file
 from storage.schema.genesis import load_file
+from tests.support.full_disk import files_no_larger_than
 from tests.support.program import answer_of, caretrace
 
 NAMES = ("east", "north", "south", "west")
@@ -70,10 +71,10 @@ def test_two_passphrases_seal_the_hot_and_the_cold_keys(tmp_path: Path) -> None:
         (("north",), (), "usage", 2),
         (("north-organisation.key",), (), "keyfile.exists", 1),
         ((), ("--organisation-key", "north/cold.key"), "organisation_key.in_home", 1),
-        ((), ("--name", "North"), "config.invalid", 1),
-        ((), ("--host", "no host"), "config.invalid", 1),
-        ((), ("--http", "everywhere"), "config.invalid", 1),
-        ((), ("--home", "x" * 100), "config.invalid", 1),
+        ((), ("--name", "North"), "config.invalid", 2),
+        ((), ("--host", "no host"), "config.invalid", 2),
+        ((), ("--http", "everywhere"), "config.invalid", 2),
+        ((), ("--home", "x" * 100), "config.invalid", 2),
     ],
     ids=[
         "a full home",
@@ -98,6 +99,33 @@ def test_what_is_there_is_kept_and_what_is_wrong_is_not_begun(
 
     assert answer_of(done, exit_code)["error"]["code"] == code
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_a_home_that_cannot_be_made_leaves_no_organisation_key_that_would_stand_in_the_way(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("no folder")
+
+    failed = caretrace("init", "--name", "north", "--home", "file/north", "--no-passphrase", folder=tmp_path)
+    left = [path.name for path in tmp_path.iterdir()]
+    init(tmp_path, "north")
+
+    assert failed.returncode == 1
+    assert left == ["file"]
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_a_disk_that_takes_half_a_home_keeps_nothing_of_it(tmp_path: Path, is_there: bool) -> None:
+    init(tmp_path, "whole")
+    size_bytes = (tmp_path / "whole-organisation.key").stat().st_size
+    if is_there:
+        (tmp_path / "north").mkdir()
+    before = sorted(tmp_path.rglob("*"))
+
+    with files_no_larger_than(size_bytes):
+        failed = caretrace("init", "--name", "north", "--home", "north", "--no-passphrase", folder=tmp_path)
+
+    assert failed.returncode == 1
+    assert sorted(tmp_path.rglob("*")) == before
+    init(tmp_path, "north")
 
 
 def test_four_founders_sign_one_after_the_other_and_the_last_signature_makes_genesis(tmp_path: Path) -> None:

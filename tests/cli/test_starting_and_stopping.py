@@ -1,5 +1,6 @@
 import fcntl
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -7,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.program import answer_of, caretrace
+from tests.support.program import ROOT, answer_of, caretrace
 
 NAMES = ("east", "north", "south", "west")
 
@@ -41,18 +42,18 @@ def refusal(folder: Path, *arguments: str, exit_code: int) -> dict[str, str]:
     return error
 
 
-@pytest.mark.parametrize(
-    ("name", "content", "code", "exit_code"),
-    [
-        ("config.toml", None, "config.not_found", 5),
-        ("config.toml", b"name = ", "config.damaged", 1),
-        ("config.toml", b'name = "north"\nlisten = ["/ip4/127.0.0.1/tcp/1"]\ncolour = 1', "config.invalid", 1),
-        ("keys/node.key", None, "keyfile.not_found", 5),
-        ("keys/node.key", b"{", "keyfile.damaged", 1),
-        ("genesis.json", b"{}", "genesis.invalid", 6),
-        ("genesis.json", None, "genesis.not_found", 5),
-    ],
-)
+DEFECTS = [
+    ("config.toml", None, "config.not_found", 5),
+    ("config.toml", b"name = ", "config.damaged", 2),
+    ("config.toml", b'name = "north"\nlisten = ["/ip4/127.0.0.1/tcp/1"]\ncolour = 1', "config.invalid", 2),
+    ("keys/node.key", None, "keyfile.not_found", 5),
+    ("keys/node.key", b"{", "keyfile.damaged", 1),
+    ("genesis.json", b"{}", "genesis.invalid", 6),
+    ("genesis.json", None, "genesis.not_found", 5),
+]
+
+
+@pytest.mark.parametrize(("name", "content", "code", "exit_code"), DEFECTS)
 def test_a_home_that_lacks_something_does_not_start_and_says_what(
     founded: Path, home: Path, name: str, content: bytes | None, code: str, exit_code: int
 ) -> None:
@@ -63,6 +64,16 @@ def test_a_home_that_lacks_something_does_not_start_and_says_what(
         (home / name).write_bytes(content)
 
     assert refusal(home.parent, "start", "--home", "north", exit_code=exit_code)["code"] == code
+
+
+def test_a_service_does_not_start_again_what_starting_again_cannot_mend() -> None:
+    unit = (ROOT / "configs" / "caretrace.service").read_text()
+
+    prevented = re.search(r"^RestartPreventExitStatus=(.*)$", unit, re.MULTILINE)
+
+    assert prevented is not None
+    # 1 is a crash's exit code too, which starting again may mend.
+    assert set(map(int, prevented[1].split())) == {exit_code for *_, exit_code in DEFECTS} - {1}
 
 
 def test_a_member_that_founded_nothing_does_not_start(founded: Path, home: Path) -> None:
@@ -166,7 +177,7 @@ def test_a_home_that_does_not_exist_is_not_reachable_and_a_damaged_one_is_named(
     (home / "config.toml").write_text("name =")
 
     assert refusal(home.parent, "status", "--home", "nowhere", exit_code=3)["code"] == "node.not_reachable"
-    assert refusal(home.parent, "status", "--home", "north", exit_code=1)["code"] == "config.damaged"
+    assert refusal(home.parent, "status", "--home", "north", exit_code=2)["code"] == "config.damaged"
 
 
 def test_an_address_is_answered_with_what_does_work(home: Path) -> None:

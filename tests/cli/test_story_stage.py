@@ -19,11 +19,11 @@ def stage(tmp_path: Path) -> Stage:
 
 
 def test_a_command_is_run_and_shown_and_its_answer_returned(stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:
-    answer = stage.run("key", "new", "pia", "--no-passphrase")
+    answer = stage.run("key", "new", "pia", "--no-passphrase", "--wallet", "a wallet")
 
     assert answer["name"] == "pia"
-    assert (stage.folder / "wallet" / "pia.key").exists()
-    assert capsys.readouterr().err == "    $ caretrace key new pia --no-passphrase\n"
+    assert (stage.folder / "a wallet" / "pia.key").exists()
+    assert capsys.readouterr().err == "    $ caretrace key new pia --no-passphrase --wallet 'a wallet'\n"
 
 
 def test_what_the_story_does_not_expect_ends_it(stage: Stage) -> None:

@@ -10,7 +10,7 @@ from click.testing import CliRunner, Result
 
 from cli.cluster import Cluster, load_cluster
 from cli.main import caretrace
-from cli.testnet import _found
+from cli.testnet import _found, _refuse_changes
 from node.config import Home, load_config
 from node.keys.keyfile import load_key_file
 from storage.schema.genesis import load_file
@@ -82,7 +82,7 @@ def test_a_taken_base_port_is_named_before_anything_is_made(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("verb", ["down", "status", "clean"])
 def test_what_is_asked_of_a_network_that_is_not_there_is_refused(tmp_path: Path, verb: str) -> None:
-    assert refused(verb, "--dir", str(tmp_path))["code"] == "testnet.failed"
+    assert refused(verb, "--dir", str(tmp_path), exit_code=5)["code"] == "testnet.not_found"
 
 
 @pytest.mark.parametrize("verb", ["kill", "pause", "resume"])
@@ -90,7 +90,7 @@ def test_a_node_that_does_not_run_or_does_not_exist_is_named(founded: Cluster, v
     folder = str(founded.folder)
 
     assert refused(verb, "west", "--dir", folder)["message"] == "west does not run"
-    assert "no node rome" in refused(verb, "rome", "--dir", folder)["message"]
+    assert "no node rome" in refused(verb, "rome", "--dir", folder, exit_code=5)["message"]
 
 
 def test_the_status_of_stopped_nodes_says_so_and_so_do_their_logs(founded: Cluster) -> None:
@@ -109,3 +109,32 @@ def test_the_status_of_stopped_nodes_says_so_and_so_do_their_logs(founded: Clust
 def test_what_no_network_can_be_is_a_usage_error(tmp_path: Path, option: tuple[str, str]) -> None:
     assert refused("up", "--dir", str(tmp_path / "net"), *option, exit_code=2)["code"] == "usage"
     assert not (tmp_path / "net").exists()
+
+
+@pytest.mark.parametrize("option", [("--nodes", "7"), ("--nodes", "4"), ("--base-port", "5000")])
+def test_a_network_that_is_there_is_not_taken_for_another_that_was_asked_for(
+    founded: Cluster, option: tuple[str, str]
+) -> None:
+    error = refused("up", "--dir", str(founded.folder), *option)
+
+    assert error["code"] == "testnet.exists"
+    assert "5 nodes" in error["message"]
+    assert [place.pid for place in founded.places] == [None] * 5
+
+
+def test_a_network_is_taken_up_by_the_options_that_made_it(founded: Cluster) -> None:
+    first_port = int(founded.places[0].p2p.rpartition("/")[2])
+
+    _refuse_changes(founded, 5, first_port)
+    _refuse_changes(founded, None, None)
+
+
+def test_a_damaged_file_of_a_network_is_not_answered_with_a_command_that_refuses_it(tmp_path: Path) -> None:
+    (tmp_path / "testnet.json").write_text("{")
+
+    error = refused("clean", "--dir", str(tmp_path))
+    by_name = CliRunner().invoke(caretrace, ["status", "--node", "north", "--dir", str(tmp_path), "--json"])
+
+    assert error["code"] == json.loads(by_name.stdout)["error"]["code"] == "testnet.damaged"
+    assert "clean" not in error["hint"]
+    assert json.loads(by_name.stdout)["error"]["hint"] == error["hint"]

@@ -2,6 +2,7 @@
 
 import json
 import os
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -33,24 +34,28 @@ def write_bundle(folder: Path, name: str, given: str, *resources: dict[str, Any]
     (folder / name).write_text(json.dumps(bundle))
 
 
-def test_the_demo_tells_its_story_on_labelled_bundles_and_leaves_nothing(
+def test_the_demo_tells_its_story_on_labelled_bundles_and_what_it_keeps_is_removed_as_it_says(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     # The first Bundle holds people only, two patients have one name, and the physician has that of the invented one.
-    place, bundles = tmp_path_factory.mktemp("d"), tmp_path_factory.mktemp("bundles")
+    place, bundles = tmp_path_factory.mktemp("d d"), tmp_path_factory.mktemp("bundles")
     condition = {"resourceType": "Condition", "code": {"text": "Asthma"}, "meta": {"security": [{"code": "R"}]}}
     write_bundle(bundles, "1.json", "Bex")
     write_bundle(bundles, "2.json", "Ives", observation(1, "HIV", "HTEST"), condition, observation(2, "N"))
     write_bundle(bundles, "3.json", "Ives", observation(3))
     (bundles / "4.json").write_text('{"resourceType": "Patient"}')
 
-    process = RunningNetwork(place / "net").begin(
-        "demo", "--input", str(bundles), "--json", more={"TMPDIR": str(place)}
-    )
+    network = RunningNetwork(place / "net")
+    process = network.begin("demo", "--input", str(bundles), "--keep", more={"TMPDIR": str(place)})
     out, told = process.communicate(timeout=300)
+    printed = "\n".join(line for line in out.splitlines() if line.startswith("  "))
+    followed = subprocess.run(
+        ["bash", "-c", printed], env=network.environment, capture_output=True, text=True, timeout=60, check=False
+    )
 
     assert process.returncode == 0, told
-    assert json.loads(out)["ok"] is True
+    assert (followed.returncode, followed.stderr) == (0, "")
+    assert f"removed {place}" in followed.stdout
     for words in (
         "ives: 3 records sealed",
         "--category laboratory --except HIV --until 7d",

@@ -117,11 +117,11 @@ def test_a_home_without_its_settings_or_with_damaged_ones_says_which_file_and_wh
     with changed(config, None):
         missing = refused_start(founded, *start, exit_code=5)
     with changed(config, text.replace("name =", "name")):
-        damaged = refused_start(founded, *start)
+        damaged = refused_start(founded, *start, exit_code=2)
     with changed(config, text + 'log_levle = "info"\n'):
-        misspelt = refused_start(founded, *start)
+        misspelt = refused_start(founded, *start, exit_code=2)
     with changed(config, text.replace('"west"', '"East"')):
-        wrong = refused_start(founded, *start)
+        wrong = refused_start(founded, *start, exit_code=2)
 
     assert (missing, damaged, misspelt, wrong) == (
         "config.not_found",

@@ -1,4 +1,4 @@
-"""Ctrl-C in a reading, a writing and a long command: said, exit 130, and nothing is left running or half done."""
+"""A command is ended by Ctrl-C, SIGTERM or with its terminal: it says so, exits 130, and leaves nothing half done."""
 
 import json
 import os
@@ -28,9 +28,9 @@ def frozen(network: RunningNetwork, *names: str) -> Iterator[None]:
             network.signal(name, signal.SIGCONT)
 
 
-def interrupted(process: "subprocess.Popen[str]") -> tuple[str, str]:
-    """Press Ctrl-C once, as a terminal would; returns what the command printed."""
-    process.send_signal(signal.SIGINT)
+def interrupted(process: "subprocess.Popen[str]", number: signal.Signals = signal.SIGINT) -> tuple[str, str]:
+    """Press Ctrl-C once, as a terminal would, or end the command otherwise; returns what it printed."""
+    process.send_signal(number)
     out, words = process.communicate(timeout=60)
     assert process.returncode == 130, (process.returncode, out, words)
     assert "Traceback" not in words
@@ -83,14 +83,32 @@ def test_a_writing_command_names_the_transaction_that_may_still_land(network: Ru
     until(network.is_level)
 
 
-@pytest.mark.parametrize("command", ["demo", "bench", "testnet up"])
-def test_a_long_command_takes_down_what_it_has_started(tmp_path_factory: pytest.TempPathFactory, command: str) -> None:
+def test_a_node_that_is_interrupted_while_it_starts_does_not_come_up_later(network: RunningNetwork) -> None:
+    network.kill("west")
+    process = network.begin("testnet", "start", "west", "--json")
+    until(lambda: network.place("west").pid)
+
+    interrupted(process)
+    left = network.place("west").pid, processes_in(network.place("west").home)
+    network.start("west")
+
+    assert left == (None, [])
+    until(network.is_level)
+
+
+@pytest.mark.parametrize(
+    ("command", "number"),
+    [("demo", signal.SIGTERM), ("bench", signal.SIGHUP), ("testnet up", signal.SIGINT)],
+)
+def test_a_long_command_takes_down_what_it_has_started(
+    tmp_path_factory: pytest.TempPathFactory, command: str, number: signal.Signals
+) -> None:
     place = tmp_path_factory.mktemp("t")
     more = ["--dir", str(place / "net"), "--base-port", str(base_port())] if command == "testnet up" else []
     process = RunningNetwork(place / "net").begin(*command.split(), *more, more={"TMPDIR": str(place)})
     until(lambda: len(processes_in(place)) == 1 + 4)
 
-    interrupted(process)
+    interrupted(process, number)
 
     assert processes_in(place) == []
     left = [path.name for path in place.iterdir()]

@@ -87,6 +87,25 @@ def test_a_current_file_that_names_no_manifest_is_damage(folder: Path, content: 
         check_before_open(folder)
 
 
+@pytest.mark.parametrize("left", ["*.log", "*.ldb"])
+def test_a_current_file_that_is_gone_is_missed(folder: Path, left: str) -> None:
+    (folder / "CURRENT").unlink()
+    for path in set(folder.glob("0*")) - set(folder.glob(left)):
+        path.unlink()
+
+    with pytest.raises(FileDamageError, match="CURRENT is gone"):
+        check_before_open(folder)
+
+
+def test_a_folder_whose_making_a_crash_interrupted_is_made_again(folder: Path) -> None:
+    for path in [folder / "CURRENT", *folder.glob("0*")]:
+        path.unlink()
+
+    Database.open(folder, create=True).close()
+
+    assert (folder / "CURRENT").exists()
+
+
 def test_a_log_that_is_gone_is_missed(folder: Path) -> None:
     only(folder, "*.log").unlink()
 

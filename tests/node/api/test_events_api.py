@@ -120,7 +120,7 @@ async def test_a_follower_that_left_gives_its_place_free(chain: LiveChain, north
         async with following(path):
             chain.register(Actor("one"))
 
-    assert (refused.status_code, refused.json()["code"]) == (503, "http.busy")
+    assert (refused.status_code, refused.json()["code"]) == (429, "http.busy")
 
 
 async def test_waiting_for_a_commit_ends_with_it_for_everyone_who_waits() -> None:

@@ -102,7 +102,7 @@ async def test_too_many_header_fields_are_431(tmp_path: Path) -> None:
     assert answer.startswith(b"HTTP/1.1 431")
 
 
-async def test_one_request_too_many_at_once_is_503_and_places_come_free_again(tmp_path: Path) -> None:
+async def test_one_request_too_many_at_once_is_429_and_places_come_free_again(tmp_path: Path) -> None:
     path = tmp_path / "n.sock"
 
     async with served(bounded(requests_max=2), path), asking(path) as client, trio.open_nursery() as nursery:
@@ -112,5 +112,5 @@ async def test_one_request_too_many_at_once_is_503_and_places_come_free_again(tm
         refused = await client.post("/size", content=b"x")
         nursery.cancel_scope.cancel()
 
-    assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
+    assert (refused.status_code, refused.headers["retry-after"]) == (429, "1")
     assert refused.json()["code"] == "http.busy"

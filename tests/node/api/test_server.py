@@ -166,38 +166,6 @@ async def test_idle_connections_do_not_hold_the_node_back(tmp_path: Path) -> Non
     assert took_s < 1
 
 
-async def test_one_connection_too_many_is_turned_away_and_the_others_go_on(tmp_path: Path) -> None:
-    path = tmp_path / "node.sock"
-
-    async with served(APP, path, connections_max=2):
-        async with await trio.open_unix_socket(path) as one, await trio.open_unix_socket(path):
-            await trio.sleep(0.05)
-            turned_away = await raw_exchange(path, GET_HELLO)
-            await one.send_all(GET_HELLO)
-            answered = await one.receive_some(9)
-        await trio.sleep(0.05)
-        later = await raw_exchange(path, GET_HELLO)
-
-    assert turned_away.startswith(b"HTTP/1.1 503")
-    assert b"retry-after: 1" in turned_away
-    assert answered == b"HTTP/1.1 "
-    assert later.endswith(b"hello")
-
-
-async def test_a_client_that_leaves_an_open_connection_frees_its_place_at_once(tmp_path: Path) -> None:
-    path = tmp_path / "node.sock"
-
-    async with served(APP, path, connections_max=2):
-        for _ in range(2):
-            async with await trio.open_unix_socket(path) as client:
-                await client.send_all(GET_HELLO.replace(b"connection: close\r\n", b""))
-                await client.receive_some(9)
-        await trio.sleep(0.05)
-        later = await raw_exchange(path, GET_HELLO)
-
-    assert later.endswith(b"hello")
-
-
 @pytest.mark.parametrize(
     "garbage",
     [
