@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from node.contracts import entries
-from storage.schema import calls, codes, refusals
+from storage.schema import calls, codes, refusals, seen
 from tests.support.source_tree import ROOT
 
 SPEC = ROOT / "docs" / "spec" / "contracts.md"
@@ -43,7 +43,8 @@ VALUES: dict[Callable[..., bytes], str] = {
     entries.everyone_index_key: "list of Standing",
     entries.uses_key: "integer",
     entries.access_key: "AccessEntry",
-    entries.seen_key: "SHA-256 over the sorted ids, 32 raw bytes",
+    seen.seen_key: "SHA-256 over the sorted ids, 32 raw bytes",
+    seen.seen_count_key: "integer",
 }
 FORMS = (
     entries.MemberEntry,
