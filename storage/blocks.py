@@ -11,7 +11,7 @@ from storage.schema.codec import DecodeError, Form, encode
 
 # What is stored was bounded when the block was checked.
 _LIST: Form[tuple[bytes, ...]] = Form(tuple[bytes, ...], 1 << 30)
-_ARRAY_OF_FOUR = b"\x94"
+_ARRAY_OF_FOUR, _ARRAY_OF_FIVE = b"\x94", b"\x95"
 
 T = TypeVar("T")
 
@@ -85,6 +85,11 @@ class Blocks:
         # Each part is stored in its canonical form, so the whole is the four of them behind an array's first byte.
         parts = (self._stored(area, height) for area in (HEADER, CERTIFICATE, RESULT, BODY))
         return _ARRAY_OF_FOUR + b"".join(parts)
+
+    def encoded_whole_block(self, height: int) -> bytes:
+        """Return a height above 0 as an encoded ``storage.history.PastBlock``, for one who lacks its history."""
+        parts = (self._stored(area, height) for area in (HEADER, CERTIFICATE, RESULT, BODY, OUTCOMES))
+        return _ARRAY_OF_FIVE + b"".join(parts)
 
     def _decoded(self, area: bytes, height: int, decode: Callable[[bytes], T]) -> T:
         try:

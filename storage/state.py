@@ -73,6 +73,10 @@ class State:
         """The root after the last applied block."""
         return self._tree.root
 
+    def part_hashes(self) -> bytes:
+        """Return the hashes of the parts in which the state travels, in order."""
+        return self._tree.part_hashes()
+
     def get(self, key: bytes) -> bytes | None:
         """Return the value of a key, or None.
 

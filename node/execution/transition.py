@@ -79,7 +79,7 @@ def execute_block(header: Header, transactions: Sequence[Transaction], ground: G
         code, told = _execute_one(header, transaction, overlay, genesis.parameters)
         refused_count += code != "ok"
         outcomes.append(encode(Outcome("transaction", transaction.id, code, told)))
-        trail += [(subject, position) for subject in _subjects(told) or transaction.body.signers[:1]]
+        trail += _trail(position, transaction, told)
     seen = _ids_by_minute(transactions)
     expired = ground.expired_seen(header.time_ms // 60_000, SEEN_EXPIRED_PER_BLOCK + len(seen))
     _remember(overlay, header.height, seen, expired)
@@ -110,6 +110,16 @@ def _execute_one(
         return error.code, error.events
     overlay.apply(changes.writes)
     return "ok", changes.events
+
+
+def trail_of(transactions: Sequence[Transaction], outcomes: Sequence[Outcome]) -> tuple[tuple[bytes, int], ...]:
+    """Return the trail of a block from what came of it, for who has not executed it."""
+    pairs = enumerate(zip(transactions, outcomes, strict=True))
+    return tuple(entry for position, (each, outcome) in pairs for entry in _trail(position, each, outcome.events))
+
+
+def _trail(position: int, transaction: Transaction, told: tuple[events.Event, ...]) -> list[tuple[bytes, int]]:
+    return [(subject, position) for subject in _subjects(told) or transaction.body.signers[:1]]
 
 
 def _subjects(told: tuple[events.Event, ...]) -> list[bytes]:
