@@ -242,7 +242,8 @@ class Recovered:
     """What a replica finds on its disk when it starts: the last committed block, and its vote log's records.
 
     ``result`` is the digest of the block's result. ``log_whole`` is False if the vote log was lost or damaged: what
-    it promised is unknown, so the replica must not vote.
+    it promised is unknown, so the replica must not vote. ``log_height`` is the highest block that the vote log knows to
+    be committed: if it is above the head, the ledger was set back, and what was promised in between is not in the log.
     """
 
     header: Header
@@ -250,6 +251,7 @@ class Recovered:
     result: bytes
     records: tuple[bytes, ...]
     log_whole: bool = True
+    log_height: int = 0
 
 
 class Signer(Protocol):

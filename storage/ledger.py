@@ -215,10 +215,18 @@ class Ledger:
         """Return a block's encoded outcomes, in the order of execution."""
         return self._held(height).outcomes(height)
 
-    def _held(self, height: int) -> Blocks:
+    def check_history(self, height: int = 1) -> None:
+        """Check that all blocks from a height on are here, so that what is not found there is nowhere.
+
+        Raises:
+            HistoryError: some are not; whoever fetches them is told to make haste.
+        """
         if 0 < height < self.history_from:
             self.is_history_missed = True
             raise HistoryError(self.history_from)
+
+    def _held(self, height: int) -> Blocks:
+        self.check_history(height)
         return self._blocks
 
     def contains(self, tx_id: bytes) -> bool:
@@ -247,7 +255,11 @@ class Ledger:
     def trail(
         self, subject: bytes, *, from_height: int = 0, from_index: int = 0, limit: int
     ) -> Iterator[tuple[int, int]]:
-        """Yield the (height, outcome index) of what happened to a subject, oldest first, at most ``limit``."""
+        """Yield the (height, outcome index) of what happened to a subject, oldest first, at most ``limit``.
+
+        From height 0 it begins with the lowest block that is here.
+        """
+        self.check_history(from_height)
         return self._indexes.trail(subject, from_height=from_height, from_index=from_index, limit=limit)
 
     def transactions_matching(self, hex_digits: str, limit: int) -> tuple[bytes, ...]:

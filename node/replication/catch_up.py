@@ -1,11 +1,13 @@
 """Catching up: committed blocks are fetched from peers, and believed only under their certificate.
 
+Whoever is far behind takes the state instead (``node.replication.state_fetch``); the node then begins again on it.
+
 A block is applied here only after a quorum of the validators of its epoch was seen to have signed it, every
 transaction's signature was checked, and executing it gave the certified result.
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import trio
 
@@ -34,6 +36,8 @@ from storage.schema.transaction import Transaction, decode_transaction
 HEAD_EVERY_S = 0.5
 REQUEST_TIMEOUT_S = 10.0
 VERIFY_CHUNK = 50
+# A full block of 500 transactions takes about 0.15 s to verify and execute: beyond this the state is faster to have.
+BLOCKS_BEHIND_MAX = 200
 
 log = logging.getLogger("caretrace.catch_up")
 
@@ -49,14 +53,22 @@ class CatchUp:
         network: Network,
         metrics: Metrics,
         verify: Callable[[Transaction], None],
+        *,
+        take_state: Callable[[], Awaitable[bool]],
+        blocks_behind_max: int = BLOCKS_BEHIND_MAX,
     ) -> None:
-        """Fetch over ``network`` and apply through ``driver``."""
+        """Fetch over ``network`` and apply through ``driver``; ``take_state`` tells whether it has one to begin with.
+
+        It is called when more than ``blocks_behind_max`` blocks are missing, or when nobody gives the next one.
+        """
         self._name = name
         self._chain = chain
         self._driver = driver
         self._network = network
         self._metrics = metrics
         self._verify = verify
+        self._take_state = take_state
+        self._blocks_behind_max = blocks_behind_max
         self._target = 0
         self._holders: list[str] = []
         self._wanted = trio.Event()
@@ -91,9 +103,14 @@ class CatchUp:
             self._wanted = trio.Event()
             while self._chain.head.header.height < self._target:
                 before = self._chain.head.header.height
+                if self.blocks_behind > self._blocks_behind_max and await self._take_state():
+                    return
                 for holder in list(self._holders):
                     await self._fetch_from(holder)
                 if self._chain.head.header.height == before:
+                    # It may be that all of them began above our head themselves.
+                    if await self._take_state():
+                        return
                     # Nobody could help now; the engine or the next announcement asks again.
                     await trio.sleep(1.0)
                     break
@@ -155,7 +172,9 @@ class CatchUp:
         head_height = self._chain.head.header.height
         blocks: list[bytes] = []
         size = 0
-        for height in range(max(1, request.from_height), head_height + 1):
+        first = max(1, request.from_height)
+        # Who began with a snapshot does not have what is below it, and does not give what stands above a gap.
+        for height in range(first, head_height + 1) if first >= self._chain.ledger.history_from else ():
             encoded = self._chain.ledger.encoded_block(height)
             if blocks and size + len(encoded) > BLOCKS_BYTES_MAX:
                 break

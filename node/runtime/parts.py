@@ -1,10 +1,14 @@
 """A node's parts, made from its home and put together; nothing runs yet."""
 
+import logging
 import secrets as randomness
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+
+import trio
 
 from node.api.commits import Commits
 from node.config import Config, Home
@@ -26,10 +30,15 @@ from node.replication.catch_up import CatchUp
 from node.replication.chain import Chain, Committed
 from node.replication.driver import BLOCK_CHANNEL, VOTE_CHANNEL, Driver
 from node.replication.engines import make_engine
+from node.replication.history import History
 from node.replication.intake import Intake
 from node.replication.promises import Promises
 from node.replication.proposer import Proposer
+from node.replication.snapshots import Snapshots
+from node.replication.state_fetch import StateFetch
+from storage.database import DatabaseCorruptError
 from storage.ledger import Ledger
+from storage.places import forget_replaced, quarantined
 from storage.schema.codec import tagged_digest
 from storage.schema.genesis import Genesis
 from storage.vote_log import VoteLog
@@ -37,6 +46,8 @@ from storage.vote_log import VoteLog
 START_NUMBER_BYTES = 16
 LEDGER_FOLDER = "ledger"
 VOTES_FILE = "votes.log"
+
+log = logging.getLogger("caretrace.runtime")
 
 
 def wall_ms() -> int:
@@ -46,10 +57,30 @@ def wall_ms() -> int:
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """What lies on disk, opened: it must be closed again."""
+    """What lies on disk, opened: it must be closed again.
+
+    ``votes_height``: without a vote log because that is ahead of the ledger, the height that it knows of; else 0.
+    """
 
     ledger: Ledger
     vote_log: VoteLog | None
+    votes_height: int = 0
+
+
+class Rebirth:
+    """A wish to close everything and to begin again from what lies on the disk, in the same process."""
+
+    def __init__(self) -> None:
+        """Nobody wishes it yet."""
+        self.wanted = trio.Event()
+        self.damage: DatabaseCorruptError | None = None
+        """What was found to be damaged: it is put aside before."""
+
+    def want(self, why: str, damage: DatabaseCorruptError | None = None) -> None:
+        """Begin again, for this reason."""
+        log.info("begins again: %s", why)
+        self.damage = self.damage or damage
+        self.wanted.set()
 
 
 class _Peers:
@@ -76,6 +107,7 @@ class Parts:
         self.genesis = genesis
         self.opened = opened
         self.metrics = Metrics()
+        self.rebirth = Rebirth()
         self.network = Network(config.name, secrets["node"], config.listen, other_members(genesis, config.name))
         self._make_replication(secrets["node"])
         self._make_custody(home, secrets)
@@ -91,7 +123,7 @@ class Parts:
             name, self.chain, self.mempool, self.network, self.metrics, wall_ms, lambda: self.engine.primary
         )
         self.bodies = Bodies(self.mempool, self.network, self.metrics, self.intake.verify)
-        promises = Promises(self.opened.vote_log)
+        promises = Promises(self.opened.vote_log, self.opened.votes_height)
         self.bodies.recover(promises.bodies())
         self.driver = Driver(
             self.engine,
@@ -104,7 +136,19 @@ class Parts:
             self.metrics,
             wall_ms,
         )
-        self.catch_up = CatchUp(name, self.chain, self.driver, self.network, self.metrics, self.intake.verify)
+        ledger_folder = self.opened.ledger.database.path
+        self.state_fetch = StateFetch(self.chain, self.network, ledger_folder, genesis_state(genesis))
+        self.snapshots = Snapshots(self.chain, self.network)
+        self.history = History(self.chain, self.network, partial(forget_replaced, ledger_folder))
+        self.catch_up = CatchUp(
+            name,
+            self.chain,
+            self.driver,
+            self.network,
+            self.metrics,
+            self.intake.verify,
+            take_state=self._take_state,
+        )
 
     def _make_custody(self, home: Home, secrets: Mapping[str, bytes]) -> None:
         name, ledger = self.config.name, self.opened.ledger
@@ -127,6 +171,12 @@ class Parts:
         self.gatekeeper = Gatekeeper(self.custodian, ledger, self.commits, submit, vault, data_keys, wall_ms)
         self.reader = Reader(name, ledger, self.gatekeeper, _Peers(self.network), wall_ms)
 
+    async def _take_state(self) -> bool:
+        if not await self.state_fetch.take():
+            return False
+        self.rebirth.want("the state of a later block is here")
+        return True
+
     def _connect(self) -> None:
         self.network.on_message(VOTE_CHANNEL, self.driver.on_message, drop_oldest=True)
         self.network.on_message(BLOCK_CHANNEL, self.driver.on_message, drop_oldest=True)
@@ -134,12 +184,15 @@ class Parts:
         self.intake.serve(self.driver.work_arrived)
         self.bodies.serve()
         self.catch_up.serve()
+        self.snapshots.serve()
         self.network.on_request(CONTENT_SERVICE, self.gatekeeper.on_content_request)
         self.network.on_request(KEY_SERVICE, self.gatekeeper.on_key_request)
         self.driver.listen(self.catch_up.want, self.intake.forward_again)
         self.chain.listen(self._on_commit)
 
     def _on_commit(self, committed: Committed) -> None:
+        if committed.header.height == self.opened.votes_height:
+            self.rebirth.want("it has caught up with its vote log")
         ids = [transaction.id for transaction in committed.transactions]
         self.commits.on_block(committed.header.height, ids)
         self.deposits.on_block(committed.header.time_ms, ids)
@@ -162,7 +215,7 @@ def open_ledger(data: Path, genesis: Genesis) -> Ledger:
 
 
 def open_vote_log(data: Path, ledger: Ledger, genesis: Genesis, name: str) -> VoteLog:
-    """Open the vote log beside a ledger, or begin it.
+    """Open the vote log beside a ledger, or begin it: never where the ledger, or one before it, says that one was.
 
     Raises:
         VoteLogError: what this validator has promised is not known: it must not vote.
@@ -171,7 +224,8 @@ def open_vote_log(data: Path, ledger: Ledger, genesis: Genesis, name: str) -> Vo
     assert member is not None
     owner = tagged_digest(b"CARETRACE/votes/1", genesis.chain_id, member.node_key)
     height = ledger.head.header.height
-    vote_log = VoteLog.open(data / VOTES_FILE, owner, ledger_height=height, must_exist=ledger.has_vote_log)
+    must_exist = ledger.has_vote_log or bool(quarantined(ledger.database.path))
+    vote_log = VoteLog.open(data / VOTES_FILE, owner, ledger_height=height, must_exist=must_exist)
     ledger.note_vote_log()
     return vote_log
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from node.runtime.parts import Parts
+from storage.places import quarantined
 
 DISK_FREE_BYTES_MIN = 64 << 20
 BEHIND_BLOCKS_MAX = 2
@@ -53,7 +54,14 @@ class Standing:
             "service_key": member.service_key.hex(),
             "encryption_key": member.encryption_key.hex(),
         }
-        return status | ({"why_not": reasons} if reasons else {})
+        ledger = parts.opened.ledger
+        aside = [{"name": kept.name, "why": kept.why} for kept in quarantined(ledger.database.path)]
+        told = {
+            "why_not": reasons,
+            "history_from": ledger.history_from if ledger.history_from > 1 else None,
+            "quarantine": aside,
+        }
+        return status | {name: value for name, value in told.items() if value}
 
     def why_not_ready(self) -> list[str]:
         """Return the reasons, in words, why this node cannot serve now; empty if it can."""
@@ -67,6 +75,8 @@ class Standing:
         if have < need:
             reasons.append(f"a quorum is {need} validators, and {have} are reachable")
         behind = parts.catch_up.blocks_behind
+        if parts.state_fetch.progress is not None:
+            reasons.append("it takes the state: {} of {} parts".format(*parts.state_fetch.progress))
         if behind > BEHIND_BLOCKS_MAX:
             reasons.append(f"it is {behind} blocks behind and catches up")
         free = shutil.disk_usage(self._data).free

@@ -7,22 +7,14 @@ import pytest
 
 from node.contracts.governance import genesis_state
 from node.execution.transition import trail_of
+from storage.arriving import Arriving, is_whole
 from storage.database import HistoryError
 from storage.history import HistoryMismatchError, check_past_block
 from storage.ledger import Ledger
 from storage.places import arriving_folder, replace_ledger
 from storage.schema.calls import RequestAccess
 from storage.schema.codec import encode
-from storage.snapshot import (
-    FOUNDATION,
-    Arriving,
-    Foundation,
-    HeldSnapshot,
-    Part,
-    SnapshotError,
-    check_foundation,
-    is_whole,
-)
+from storage.snapshot import FOUNDATION, Foundation, HeldSnapshot, Part, SnapshotError, check_foundation
 from tests.support.chain import certify
 from tests.support.kept_ledger import KeptLedger
 from tests.support.provisions import provision

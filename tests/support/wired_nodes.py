@@ -19,13 +19,17 @@ from node.mempool import Mempool
 from node.metrics import Metrics
 from node.network.host import Network
 from node.replication.bodies import Bodies
-from node.replication.catch_up import CatchUp
+from node.replication.catch_up import BLOCKS_BEHIND_MAX, CatchUp
 from node.replication.chain import Chain
 from node.replication.driver import BLOCK_CHANNEL, VOTE_CHANNEL, Driver
 from node.replication.engines import make_engine
+from node.replication.history import History
 from node.replication.intake import Intake
 from node.replication.promises import Promises
 from node.replication.proposer import Proposer
+from node.replication.snapshots import Snapshots
+from node.replication.state_fetch import StateFetch
+from node.runtime.healing import take_arrived
 from node.runtime.parts import open_vote_log, other_members
 from storage.ledger import Ledger
 from storage.schema.calls import RegisterPatient
@@ -39,7 +43,7 @@ from storage.schema.transaction import (
     sign_body,
     signing_preimage,
 )
-from storage.vote_log import VoteLog, VoteLogError
+from storage.vote_log import VoteLog, VoteLogAheadError, VoteLogError
 from tests.support.chain import NAMES
 from tests.support.members import free_port, until
 from tests.support.small_ledger import Actor, of_member, service
@@ -103,6 +107,7 @@ class WiredNode:
     clock_ms: int = 0
     """How far the node's clock is ahead of this machine's."""
     mempool_max: int = 1000
+    blocks_behind_max: int = BLOCKS_BEHIND_MAX
     halted_log: VoteLogError | None = None
     """Why its vote log cannot be used."""
     has_started: bool = False
@@ -116,6 +121,7 @@ class WiredNode:
         self.metrics = Metrics()
         self.network = Network(name, of_member(name, "node").seed, config.listen, other_members(genesis, name))
         self.folder.mkdir(exist_ok=True)
+        take_arrived(self.folder, genesis)
         self.ledger = Ledger.open(self.folder / "ledger", genesis, genesis_state(genesis))
         self.vote_log: VoteLog | None = None
         try:
@@ -130,7 +136,8 @@ class WiredNode:
             name, self.chain, self.mempool, self.network, self.metrics, self.wall_ms, lambda: self.engine.primary
         )
         self.bodies = Bodies(self.mempool, self.network, self.metrics, self.intake.verify)
-        promises = Promises(self.vote_log)
+        log_height = self.halted_log.height if isinstance(self.halted_log, VoteLogAheadError) else 0
+        promises = Promises(self.vote_log, log_height)
         self.bodies.recover(promises.bodies())
         self.driver = Driver(
             self.engine,
@@ -143,8 +150,28 @@ class WiredNode:
             self.metrics,
             self.wall_ms,
         )
-        self.catch_up = CatchUp(name, self.chain, self.driver, self.network, self.metrics, self.intake.verify)
+        self.state_fetch = StateFetch(self.chain, self.network, self.folder / "ledger", genesis_state(genesis))
+        self.snapshots = Snapshots(self.chain, self.network)
+        self.history = History(self.chain, self.network, lambda: None)
+        self.has_taken_state = trio.Event()
+        self.catch_up = CatchUp(
+            name,
+            self.chain,
+            self.driver,
+            self.network,
+            self.metrics,
+            self.intake.verify,
+            take_state=self._take_state,
+            blocks_behind_max=self.blocks_behind_max,
+        )
         self._connect()
+
+    async def _take_state(self) -> bool:
+        """Take a state; the node is then to be made again, on it."""
+        if await self.state_fetch.take():
+            self.has_taken_state.set()
+            return True
+        return False
 
     def _connect(self) -> None:
         self.network.on_message(VOTE_CHANNEL, self.driver.on_message, drop_oldest=True)
@@ -153,6 +180,7 @@ class WiredNode:
         self.intake.serve(self.driver.work_arrived)
         self.bodies.serve()
         self.catch_up.serve()
+        self.snapshots.serve()
         self.driver.listen(self.catch_up.want, self.intake.forward_again)
 
     def wall_ms(self) -> int:
@@ -195,6 +223,8 @@ class WiredNode:
             nursery.start_soon(self._drive)
             nursery.start_soon(self.intake.run)
             nursery.start_soon(self.catch_up.run)
+            nursery.start_soon(self.snapshots.run)
+            nursery.start_soon(self.history.run)
             try:
                 await until(lambda: self.has_started)
                 yield
