@@ -36,8 +36,6 @@ from storage.schema.transaction import Transaction, decode_transaction
 HEAD_EVERY_S = 0.5
 REQUEST_TIMEOUT_S = 10.0
 VERIFY_CHUNK = 50
-# A full block of 500 transactions takes about 0.15 s to verify and execute: beyond this the state is faster to have.
-BLOCKS_BEHIND_MAX = 200
 
 log = logging.getLogger("caretrace.catch_up")
 
@@ -55,7 +53,7 @@ class CatchUp:
         verify: Callable[[Transaction], None],
         *,
         take_state: Callable[[], Awaitable[bool]],
-        blocks_behind_max: int = BLOCKS_BEHIND_MAX,
+        blocks_behind_max: int,
     ) -> None:
         """Fetch over ``network`` and apply through ``driver``; ``take_state`` tells whether it has one to begin with.
 

@@ -148,6 +148,7 @@ class Parts:
             self.metrics,
             self.intake.verify,
             take_state=self._take_state,
+            blocks_behind_max=self.config.blocks_behind_max,
         )
 
     def _make_custody(self, home: Home, secrets: Mapping[str, bytes]) -> None:

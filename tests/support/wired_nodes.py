@@ -19,7 +19,7 @@ from node.mempool import Mempool
 from node.metrics import Metrics
 from node.network.host import Network
 from node.replication.bodies import Bodies
-from node.replication.catch_up import BLOCKS_BEHIND_MAX, CatchUp
+from node.replication.catch_up import CatchUp
 from node.replication.chain import Chain
 from node.replication.driver import BLOCK_CHANNEL, VOTE_CHANNEL, Driver
 from node.replication.engines import make_engine
@@ -107,7 +107,7 @@ class WiredNode:
     clock_ms: int = 0
     """How far the node's clock is ahead of this machine's."""
     mempool_max: int = 1000
-    blocks_behind_max: int = BLOCKS_BEHIND_MAX
+    blocks_behind_max: int = 200
     halted_log: VoteLogError | None = None
     """Why its vote log cannot be used."""
     has_started: bool = False
