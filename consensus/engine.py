@@ -242,8 +242,7 @@ class Recovered:
     """What a replica finds on its disk when it starts: the last committed block, and its vote log's records.
 
     ``result`` is the digest of the block's result. ``log_whole`` is False if the vote log was lost or damaged: what
-    it promised is unknown, so the replica must not vote. ``log_height`` is the highest block that the vote log knows to
-    be committed: if it is above the head, the ledger was set back, and what was promised in between is not in the log.
+    it promised is unknown: the replica must not vote. Nor may it below ``log_height``, where its log knows of a commit.
     """
 
     header: Header

@@ -2,9 +2,7 @@
 
 Meta entries: ``format`` (the version of this layout), ``network`` (name and chain id), ``head`` (height of the last
 committed block), ``from`` (the lowest block that is here, if the ledger began with a snapshot), ``votes`` (a vote log
-was begun beside it).
-
-If a ledger was begun here (``storage.places``) and the folder is gone, it was lost, and is not silently begun anew.
+was begun beside it). A ledger that was begun here (``storage.places``) and is gone is not silently begun anew.
 """
 
 from collections.abc import Mapping
@@ -289,13 +287,13 @@ def load_history(reader: Reader, head: Head) -> Frontier:
     return history
 
 
-def load_state(database: Database, genesis: Genesis, head: Head) -> State:
+def load_state(reader: Reader, genesis: Genesis, head: Head) -> State:
     """Build the state's tree from all that is stored, and compare it with the certified root.
 
     Raises:
         DatabaseCorruptError: an entry is damaged, or the roots differ.
     """
-    state = State.load(database, genesis.body.tree_depth)
+    state = State.load(reader, genesis.body.tree_depth)
     if state.root != head.result.state_root:
         raise DatabaseCorruptError(AREAS[STATE], "not what the head's certificate covers")
     return state

@@ -1,72 +1,22 @@
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from node.contracts.governance import genesis_state
-from node.execution.transition import trail_of
 from storage.arriving import Arriving, is_whole
 from storage.database import HistoryError
 from storage.history import HistoryMismatchError, check_past_block
-from storage.ledger import Ledger
 from storage.places import arriving_folder, replace_ledger
 from storage.schema.calls import RequestAccess
 from storage.schema.codec import encode
-from storage.snapshot import FOUNDATION, Foundation, HeldSnapshot, Part, SnapshotError, check_foundation
+from storage.snapshot import FOUNDATION, Foundation, Part, SnapshotError, check_foundation
+from tests.support.arrivals import arrive, depth_of, held, kept, on, opened, take_one_below
 from tests.support.chain import certify
-from tests.support.kept_ledger import KeptLedger
 from tests.support.provisions import provision
 from tests.support.small_ledger import Actor
 from tests.support.story import Story
-
-
-@pytest.fixture
-def story(tmp_path: Path) -> Iterator[Story]:
-    """A chain whose state holds a few dozen entries, with lists of seen ids that are still needed."""
-    story = Story(path=tmp_path / "kept" / "ledger")
-    for number in range(20):
-        story.register(Actor(f"patient {number}"))
-    yield story
-    assert isinstance(story.ledger, KeptLedger)
-    story.ledger.close()
-
-
-@pytest.fixture
-def target(tmp_path: Path) -> Path:
-    return tmp_path / "data" / "ledger"
-
-
-def kept(story: Story) -> Ledger:
-    assert isinstance(story.ledger, KeptLedger)
-    return story.ledger.ledger
-
-
-def depth_of(story: Story) -> int:
-    return story.genesis.body.tree_depth
-
-
-def held(story: Story) -> HeldSnapshot:
-    return HeldSnapshot(kept(story), depth_of(story))
-
-
-def arrive(story: Story, target: Path, snapshot: HeldSnapshot, parts_max: int = 4096) -> bool:
-    """Take as many parts as may be, and with the last one all else; tells whether it has become a ledger."""
-    target.parent.mkdir(exist_ok=True)
-    with closing(Arriving.open(arriving_folder(target), depth_of(story))) as arriving:
-        arriving.begin(snapshot.foundation)
-        for part in arriving.missing[:parts_max]:
-            arriving.add_parts({part: snapshot.part(part)})
-        if arriving.missing:
-            return False
-        arriving.add_seen(list(snapshot.seen_after(*arriving.last_seen)))
-        arriving.finish(story.genesis, genesis_state(story.genesis), has_vote_log=True)
-    return True
-
-
-def opened(story: Story, target: Path) -> Ledger:
-    return Ledger.open(target, story.genesis, genesis_state(story.genesis))
 
 
 def test_a_state_that_has_arrived_is_the_one_that_was_held_and_goes_on_like_it(story: Story, target: Path) -> None:
@@ -80,15 +30,13 @@ def test_a_state_that_has_arrived_is_the_one_that_was_held_and_goes_on_like_it(s
     with closing(opened(story, target)) as ledger:
         assert ledger.head.header == snapshot.foundation.header
         assert ledger.has_vote_log
-        copy = KeptLedger.__new__(KeptLedger)
-        copy.genesis, copy.ledger = story.genesis, ledger
         transactions = check_past_block(
             kept(story).encoded_whole_block(later.header.height),
             (later.header.digest(), later.result.digest()),
             story.genesis.chain_id,
             story.genesis.validators,
         ).transactions
-        copy.append(transactions, later.header.time_ms)
+        on(story, ledger).append(transactions, later.header.time_ms)
         assert ledger.head.digest == later.header.digest()
         assert ledger.head.result == later.result
 
@@ -248,12 +196,8 @@ def test_history_comes_back_block_by_block_until_everything_is_as_if_it_had_neve
 
     with closing(opened(story, target)) as ledger:
         while ledger.history_from > 1:
-            height = ledger.history_from - 1
-            past = check_past_block(
-                source.encoded_whole_block(height), ledger.link_below, story.genesis.chain_id, story.genesis.validators
-            )
+            past = take_one_below(story, ledger)
             ids = [transaction.id for transaction in past.transactions]
-            ledger.add_below(past.block, ids, trail_of(past.transactions, past.outcomes))
             receipts.update({tx_id: ledger.receipt(tx_id) for tx_id in ids})
 
         assert all(source.receipt(tx_id) == receipt for tx_id, receipt in receipts.items())
