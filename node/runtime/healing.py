@@ -6,6 +6,7 @@ that log does, and then votes again (docs/adr/0019).
 
 import logging
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 from node.runtime.parts import LEDGER_FOLDER, Parts
@@ -43,16 +44,17 @@ def heal_running(parts: Parts, damage: DatabaseCorruptError) -> None:
     Were it a fault of this program that all members share, one after the other would put its ledger aside: at least
     f + 1 others must stand where this node does.
     """
-    height = parts.chain.head.height
-    standing = [
-        peer.name
-        for peer in parts.network.statuses()
-        if peer.connected and (parts.engine.heights.get(peer.name) or 0) >= height
-    ]
-    if len(standing) > faults_tolerated(len(parts.genesis.validators.validators)):
+    height, heights = parts.chain.head.height, parts.engine.heights
+    reached = [heights.get(peer.name) or 0 for peer in parts.network.statuses() if peer.connected]
+    if can_be_had_anew(height, reached, len(parts.genesis.validators.validators)):
         parts.rebirth.want(f"the ledger is damaged: {damage}", damage)
     else:
         log.error("the ledger is damaged: %s. Too few members stand at block %d to have it from", damage, height)
+
+
+def can_be_had_anew(height: int, reached: Iterable[int], validator_count: int) -> bool:
+    """Tell whether enough of the members reached, by the heights that they say, hold what this node does."""
+    return sum(at >= height for at in reached) > faults_tolerated(validator_count)
 
 
 def ignore_damage(damage: DatabaseCorruptError) -> None:
