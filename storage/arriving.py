@@ -25,11 +25,11 @@ from storage.database import (
     TX_INDEX,
     Database,
     DatabaseCorruptError,
-    DatabaseError,
+    DatabaseLostError,
 )
 from storage.indexes import ID_BYTES
 from storage.merkle.state_tree import entry_leaf, part_count, part_digits, part_root
-from storage.opening import FROM, VOTES, check_network, genesis_root, stage_beginning
+from storage.opening import FROM, VOTES, LedgerError, check_network, genesis_root, stage_beginning
 from storage.schema.codec import DecodeError, encode
 from storage.schema.genesis import Genesis
 from storage.schema.seen import seen_count_key, seen_digest, seen_key
@@ -187,7 +187,7 @@ def is_whole(path: Path, genesis: Genesis) -> bool:
                 return False
             check_network(database, genesis)
             return True
-    except DatabaseError:
+    except (DatabaseCorruptError, DatabaseLostError, LedgerError):
         shutil.rmtree(path)
         return False
 

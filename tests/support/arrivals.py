@@ -11,54 +11,54 @@ from storage.ledger import Ledger
 from storage.places import arriving_folder
 from storage.snapshot import HeldSnapshot
 from tests.support.kept_ledger import KeptLedger
-from tests.support.story import Story
+from tests.support.story import World
 
 
-def kept(story: Story) -> Ledger:
-    assert isinstance(story.ledger, KeptLedger)
-    return story.ledger.ledger
+def kept(world: World) -> Ledger:
+    assert isinstance(world.ledger, KeptLedger)
+    return world.ledger.ledger
 
 
-def depth_of(story: Story) -> int:
-    return story.genesis.body.tree_depth
+def depth_of(world: World) -> int:
+    return world.genesis.body.tree_depth
 
 
-def held(story: Story) -> HeldSnapshot:
-    return HeldSnapshot(kept(story), depth_of(story))
+def held(world: World) -> HeldSnapshot:
+    return HeldSnapshot(kept(world), depth_of(world))
 
 
-def arrive(story: Story, target: Path, snapshot: HeldSnapshot, parts_max: int = 4096) -> bool:
+def arrive(world: World, target: Path, snapshot: HeldSnapshot, parts_max: int = 4096) -> bool:
     """Take as many parts as may be, and with the last one all else; tells whether it has become a ledger."""
     target.parent.mkdir(exist_ok=True)
-    with closing(Arriving.open(arriving_folder(target), depth_of(story))) as arriving:
+    with closing(Arriving.open(arriving_folder(target), depth_of(world))) as arriving:
         arriving.begin(snapshot.foundation)
         for part in arriving.missing[:parts_max]:
             arriving.add_parts({part: snapshot.part(part)})
         if arriving.missing:
             return False
         arriving.add_seen(list(snapshot.seen_after(*arriving.last_seen)))
-        arriving.finish(story.genesis, genesis_state(story.genesis), has_vote_log=True)
+        arriving.finish(world.genesis, genesis_state(world.genesis), has_vote_log=True)
     return True
 
 
-def opened(story: Story, target: Path) -> Ledger:
-    return Ledger.open(target, story.genesis, genesis_state(story.genesis))
+def opened(world: World, target: Path) -> Ledger:
+    return Ledger.open(target, world.genesis, genesis_state(world.genesis))
 
 
-def on(story: Story, ledger: Ledger) -> KeptLedger:
+def on(world: World, ledger: Ledger) -> KeptLedger:
     """A ledger that is open, to append blocks to."""
     copy = KeptLedger.__new__(KeptLedger)
-    copy.genesis, copy.ledger = story.genesis, ledger
+    copy.genesis, copy.ledger = world.genesis, ledger
     return copy
 
 
-def take_one_below(story: Story, ledger: Ledger) -> Checked:
-    """Take the block below the lowest that is there from the story's own ledger."""
+def take_one_below(world: World, ledger: Ledger) -> Checked:
+    """Take the block below the lowest that is there from the world's own ledger."""
     past = check_past_block(
-        kept(story).encoded_whole_block(ledger.history_from - 1),
+        kept(world).encoded_whole_block(ledger.history_from - 1),
         ledger.link_below,
-        story.genesis.chain_id,
-        story.genesis.validators,
+        world.genesis.chain_id,
+        world.genesis.validators,
     )
     ids = [transaction.id for transaction in past.transactions]
     ledger.add_below(past.block, ids, trail_of(past.transactions, past.outcomes))
