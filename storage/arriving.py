@@ -57,10 +57,19 @@ class Arriving:
     def open(cls, path: Path, depth: int) -> Self:
         """Open the folder, and begin it anew if it is damaged: nothing in it is needed."""
         try:
-            return cls(Database.open(path, create=True), depth)
+            return cls._open(path, depth)
         except (DatabaseCorruptError, DecodeError):
             shutil.rmtree(path)
-            return cls(Database.open(path, create=True), depth)
+            return cls._open(path, depth)
+
+    @classmethod
+    def _open(cls, path: Path, depth: int) -> Self:
+        database = Database.open(path, create=True)
+        try:
+            return cls(database, depth)
+        except BaseException:
+            database.close()
+            raise
 
     def close(self) -> None:
         """Close the folder; what arrived stays."""

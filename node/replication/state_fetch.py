@@ -7,6 +7,7 @@ so a part is taken from whoever has it, and what was fetched before an interrupt
 """
 
 import logging
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from itertools import islice
@@ -59,6 +60,7 @@ class StateFetch:
         self._genesis_state = genesis_state
         self._depth = chain.genesis.body.tree_depth
         self._not_before = 0.0
+        self._slow: set[str] = set()
         self._writing = trio.Lock()
         self.progress: tuple[int, int] | None = None
         """How many parts are here, and of how many, while a state is taken."""
@@ -67,13 +69,15 @@ class StateFetch:
         """Take the newest state that members offer, if it is above the head; False if it cannot be had now."""
         if trio.current_time() < self._not_before:
             return False
+        done = False
+        self._slow.clear()
         try:
             with closing(Arriving.open(self._folder, self._depth)) as arriving:
                 done = await self._take_into(arriving)
-        except DatabaseCorruptError as error:
-            # It is the copy on its way that is damaged, not the ledger; opening it again begins it anew.
-            log.error("what was taken of the state is damaged on the disk: %s", error)
-            done = False
+        except* DatabaseCorruptError as group:
+            # It is the copy on its way that is damaged, and not the ledger, which others would put aside for it.
+            log.error("what was taken of the state is damaged on the disk, and begun anew: %s", group.exceptions)
+            shutil.rmtree(self._folder)
         finally:
             self.progress = None
         self._not_before = trio.current_time() + RETRY_AFTER_S
@@ -85,7 +89,9 @@ class StateFetch:
             offers = await self._offers()
             if offers is None:
                 return False
-            newest = max(offers.values(), key=lambda offer: offer.header.height)
+            # Who was asked in vain does not choose what is taken: it could offer the newest for ever and give nothing.
+            choice = [offer for peer, offer in offers.items() if peer not in self._slow] or list(offers.values())
+            newest = max(choice, key=lambda offer: offer.header.height)
             if newest.header.height <= self._chain.head.height:
                 return False
             log.info("takes the state of block %d from %s", newest.header.height, ", ".join(sorted(offers)))
@@ -160,6 +166,7 @@ class StateFetch:
                 self._show(arriving)
             except RequestError as error:
                 log.info("%s does not give parts of the state: %s", peer, error)
+                self._slow.add(peer)
                 return
             except (DecodeError, SnapshotError) as error:
                 self._network.drop(peer, f"gave wrong parts of the state: {error}")
@@ -181,6 +188,7 @@ class StateFetch:
                     await trio.to_thread.run_sync(arriving.add_seen, answer)
             except RequestError as error:
                 log.info("%s does not give the seen ids: %s", peer, error)
+                self._slow.add(peer)
             except (DecodeError, SnapshotError) as error:
                 # What it left out cannot be told from what it gave: the lists begin anew with the next.
                 arriving.drop_seen()

@@ -226,6 +226,8 @@ def open_vote_log(data: Path, ledger: Ledger, genesis: Genesis, name: str) -> Vo
     owner = tagged_digest(b"CARETRACE/votes/1", genesis.chain_id, member.node_key)
     height = ledger.head.header.height
     must_exist = ledger.has_vote_log or bool(quarantined(ledger.database.path))
+    if (data / VOTES_FILE).exists():
+        ledger.note_vote_log()  # Also if it cannot be used: that there was one must not be forgotten.
     vote_log = VoteLog.open(data / VOTES_FILE, owner, ledger_height=height, must_exist=must_exist)
     ledger.note_vote_log()
     return vote_log

@@ -2,7 +2,7 @@
 
 import shutil
 import time
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, closing
 from pathlib import Path
 
 import pytest
@@ -23,9 +23,12 @@ from node.replication.wire import (
     PartsRequest,
     SeenRequest,
 )
+from storage.arriving import Arriving
 from storage.database import HistoryError
+from storage.places import arriving_folder
 from storage.schema.codec import encode
 from storage.schema.genesis import Genesis
+from storage.schema.seen import seen_digest
 from storage.snapshot import FOUNDATION
 from storage.vote_log import VoteLogAheadError
 from tests.node.replication.conftest import Make
@@ -153,6 +156,34 @@ async def test_what_was_taken_before_a_restart_is_not_asked_for_again(
     assert sum(giver.parts_given for giver in givers) > 0
     total = sum(kept_part != () for kept_part in map(others[0].snapshot.part, range(4096)))
     assert sum(giver.parts_given for giver in (*givers, *others)) == total
+    assert make("west").ledger.state.root == kept.ledger.state.root
+
+
+async def test_damage_in_what_was_taken_lets_it_begin_anew_and_the_ledger_alone(
+    genesis: Genesis, make: Make, kept: KeptLedger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fetch_module, "RETRY_AFTER_S", 0.0)
+    givers = [Giver(name, genesis, kept) for name in ("east", "north")]
+    west, depth = make("west", blocks_behind_max=3), genesis.body.tree_depth
+    snapshot = givers[0].snapshot
+    folder = arriving_folder(tmp_path / "west" / "ledger")
+    with closing(Arriving.open(folder, depth)) as arriving:
+        arriving.begin(snapshot.foundation)
+        arriving.add_parts({part: snapshot.part(part) for part in arriving.missing})
+    Arriving.open(folder, depth).close()  # What stood in the log stands in a table now.
+    (table,) = folder.glob("*.ldb")
+    content = bytearray(table.read_bytes())
+    # The last of the digests, which are read only once all parts are there.
+    content[max(content.index(seen_digest([each.ids])) for each in snapshot.seen_after(0, 0))] ^= 1
+    table.write_bytes(content)
+
+    async with givers[0].network.run(), givers[1].network.run(), west.run():
+        await until(lambda: sum(peer.connected for peer in west.network.statuses()) == 2)
+        first = await west.state_fetch.take()
+        is_removed = not folder.exists()
+        second = await west.state_fetch.take()
+
+    assert (first, is_removed, second) == (False, True, True)
     assert make("west").ledger.state.root == kept.ledger.state.root
 
 
