@@ -142,14 +142,24 @@ class PartialVerification:
             raise DatabaseCorruptError(AREAS[TX_INDEX], "an entry was added or is missing", height)
         if sum(1 for _ in self._reader.scan(TRAIL)) != self._trail_count:
             raise DatabaseCorruptError(AREAS[TRAIL], "an entry was added", height)
-        blocks, head_alone = height + 1 - self._from_height, int(self._from_height > height)
+        blocks, alone = height + 1 - self._from_height, int(self._is_base_alone())
         due = {
-            HEADER: 1 + blocks + head_alone,
-            RESULT: 1 + blocks + head_alone,
-            CERTIFICATE: blocks + head_alone,
+            HEADER: 1 + blocks + alone,
+            RESULT: 1 + blocks + alone,
+            CERTIFICATE: blocks + alone,
             BODY: 1 + blocks,
             OUTCOMES: 1 + blocks,
         }
         for area, count in due.items():
             if sum(1 for _ in self._reader.scan(area)) != count:
                 raise DatabaseCorruptError(AREAS[area], "there are more blocks than were verified", height)
+
+    def _is_base_alone(self) -> bool:
+        """Whether the block that the snapshot stood on is here without what it holds, and then as it should be."""
+        base = self._from_height - 1
+        if self._reader.get(HEADER + base.to_bytes(8, "big")) is None:
+            return False
+        head = load_certified(self._blocks, self._genesis, base)
+        if self._below is not None:
+            check_link(head.header, head.result, self._blocks.header(self._from_height))
+        return True

@@ -103,18 +103,18 @@ class CatchUp:
                 before = self._chain.head.header.height
                 if self.blocks_behind > self._blocks_behind_max and await self._take_state():
                     return
+                has_gap = False
                 for holder in list(self._holders):
-                    await self._fetch_from(holder)
+                    has_gap |= await self._fetch_from(holder)
                 if self._chain.head.header.height == before:
-                    # It may be that all of them began above our head themselves.
-                    if await self._take_state():
+                    if has_gap and await self._take_state():
                         return
                     # Nobody could help now; the engine or the next announcement asks again.
                     await trio.sleep(1.0)
                     break
 
-    async def _fetch_from(self, holder: str) -> None:
-        """Take blocks from one peer for as long as it gives valid ones."""
+    async def _fetch_from(self, holder: str) -> bool:
+        """Take blocks from one peer for as long as it gives valid ones; True if it began above our head itself."""
         before = -1
         # Whoever answers without bringing us on is not asked again now.
         while before < self._chain.head.header.height < self._target:
@@ -123,14 +123,17 @@ class CatchUp:
             try:
                 payload = await self._network.request(holder, BLOCKS_SERVICE, request, REQUEST_TIMEOUT_S)
                 answer = BLOCKS_ANSWER.decode(payload)
+                if not answer.blocks and answer.head_height > before:
+                    return True
                 for encoded in answer.blocks:
                     await self._apply(decode_certified_block(encoded))
             except RequestError as error:
                 log.info("%s does not give blocks: %s", holder, error)
-                return
+                return False
             except (DecodeError, CertificateError, SignatureError) as error:
                 self._network.drop(holder, f"sent an invalid block: {error}")
-                return
+                return False
+        return False
 
     async def _apply(self, block: CertifiedBlock) -> None:
         """Verify one block under its certificate, and commit it.
