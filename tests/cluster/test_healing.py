@@ -157,7 +157,6 @@ def test_damage_that_a_verification_finds_is_healed_until_a_disk_damages_too_muc
     refused = network.run("start", "--home", str(home(network)))
     shutil.rmtree(home(network) / "data" / "quarantine")
     network.start("west")
-    votes(network)
 
     assert not report["ok"]
     assert refused.returncode == 1
