@@ -14,7 +14,7 @@ from cli.command import Noun
 from cli.options import reading
 from cli.output import Answer, rfc3339, table
 from cli.session import Session
-from cli.times import MOMENT
+from cli.times import END, MOMENT
 
 FIELDS = (
     *("time", "height", "transaction", "actor", "member", "action", "record", "category", "purpose", "consent"),
@@ -54,7 +54,7 @@ def _trail_options(function: Callable[..., Any]) -> Callable[..., Any]:
     command: Callable[..., Any] = with_query
     for option in (
         click.option("--without", type=_Kinds(), default=frozenset(), help=f"Leave out some of {', '.join(_KINDS)}."),
-        click.option("--until", "until_s", type=MOMENT, help="Up to this block time."),
+        click.option("--until", "until_s", type=END, help="Up to this block time; a day is meant to its end."),
         click.option("--from", "from_s", type=MOMENT, help="From this block time on."),
         click.option("--format", "form", type=_FORMS, default="table", show_default=True, help="Of the answer."),
     ):

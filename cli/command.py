@@ -79,10 +79,12 @@ def _refusals() -> tuple[type[Exception], ...]:
     from node.keys.did import DidError
     from node.keys.keyfile import KeyFileError
     from storage.schema.codec import DecodeError
+    from storage.schema.epochs import EpochError
     from storage.schema.genesis import GenesisError
+    from storage.schema.invite import InviteError
     from storage.schema.receipt import ReceiptError
 
-    return ConfigError, DecodeError, DidError, GenesisError, KeyFileError, ReceiptError
+    return ConfigError, DecodeError, DidError, EpochError, GenesisError, InviteError, KeyFileError, ReceiptError
 
 
 def _addressed(error: CliError, schema: str, *, as_json: bool) -> CliError:

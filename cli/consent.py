@@ -43,7 +43,7 @@ def consent() -> None:
 @_patient
 @_signer
 @wanted
-@click.option("--uses", type=click.IntRange(min=1), help="How many reads each practitioner has.")
+@click.option("--uses", type=click.IntRange(1, 1_000_000), help="How many reads each practitioner has.")
 @writing
 def grant(session: Session, who: str | None, signer: str | None, uses: int | None, stated: Wanted) -> Answer:
     """Let somebody read records, for a purpose, within limits."""

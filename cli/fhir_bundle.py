@@ -5,12 +5,15 @@ category that its type and its ``category`` codings name. What no category fits 
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import Any
 
-from cli.errors import CliError
+import msgspec
+
+from cli.errors import CliError, printable
 
 BUNDLE_BYTES_MAX = 64 << 20
 PEOPLE_AND_PLACES = frozenset(
@@ -55,7 +58,10 @@ class BundleError(CliError):
 
 @dataclass(frozen=True, slots=True)
 class Resource:
-    """One resource of a Bundle, as it will be sealed: the bytes are what a reader gets back."""
+    """One resource of a Bundle, as it will be sealed: ``content`` are the Bundle's own bytes, to the last digit.
+
+    FHIR keeps 7.10 apart from 7.1: what was measured so precisely must not come back otherwise.
+    """
 
     type: str
     title: str
@@ -63,6 +69,14 @@ class Resource:
     date: str | None
     labels: tuple[str, ...]
     content: bytes
+
+
+class _Entry(msgspec.Struct):
+    resource: msgspec.Raw = msgspec.Raw(b"null")
+
+
+class _Bundle(msgspec.Struct, tag_field="resourceType", tag="Bundle"):
+    entry: list[_Entry] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,27 +116,35 @@ def read_file(path: Path) -> PatientBundle:
     """
     if path.stat().st_size > BUNDLE_BYTES_MAX:
         raise BundleError(f"{path} is larger than {BUNDLE_BYTES_MAX} bytes")
-    try:
-        bundle = json.loads(path.read_bytes())
-    except (ValueError, RecursionError):
-        raise BundleError(f"{path} is not JSON") from None
-    if not isinstance(bundle, dict) or bundle.get("resourceType") != "Bundle":
-        raise BundleError(f"{path} is not a FHIR Bundle")
-    entries = bundle.get("entry")
-    entries = entries if isinstance(entries, list) else []
-    found = [entry.get("resource") for entry in entries if isinstance(entry, dict)]
-    resources = [resource for resource in found if isinstance(resource, dict)]
-    patients = [resource for resource in resources if resource.get("resourceType") == "Patient"]
+    resources = [(_type_of(resource), resource, content) for resource, content in _resources(path)]
+    patients = [resource for kind, resource, _ in resources if kind == "Patient"]
     if len(patients) != 1:
         raise BundleError(f"{path} holds {len(patients)} patients; one Bundle is one patient's")
-    physicians = [resource for resource in resources if resource.get("resourceType") == "Practitioner"]
-    records = [resource for resource in resources if resource.get("resourceType") not in PEOPLE_AND_PLACES]
+    physicians = [resource for kind, resource, _ in resources if kind == "Practitioner"]
     return PatientBundle(
         path,
         _petname(patients[0]) or _letters(path.stem) or "patient",
         _petname(physicians[0]) if physicians else None,
-        tuple(_resource(resource) for resource in records),
+        tuple(_record(resource, content) for kind, resource, content in resources if kind not in PEOPLE_AND_PLACES),
     )
+
+
+def _resources(path: Path) -> Sequence[tuple[dict[str, Any], bytes]]:
+    """Return each resource of a Bundle, and the bytes of the file that it was read from."""
+    try:
+        bundle = msgspec.json.decode(path.read_bytes(), type=_Bundle)
+        contents = [bytes(entry.resource) for entry in bundle.entry or ()]
+        # What numbers mean is for the reader; whoever reads them here looks at words alone.
+        found = [(json.loads(content, parse_float=str, parse_constant=str), content) for content in contents]
+    except msgspec.ValidationError:
+        raise BundleError(f"{path} is not a FHIR Bundle") from None
+    except (ValueError, RecursionError):
+        raise BundleError(f"{path} is not JSON") from None
+    return [(resource, content) for resource, content in found if isinstance(resource, dict)]
+
+
+def _type_of(resource: dict[str, Any]) -> str:
+    return printable(str(resource.get("resourceType", "unknown")))
 
 
 def _petname(person: dict[str, Any]) -> str | None:
@@ -138,14 +160,15 @@ def _letters(text: str) -> str:
     return "".join(letter for letter in text.lower() if "a" <= letter <= "z")[:24]
 
 
-def _resource(resource: dict[str, Any]) -> Resource:
+def _record(resource: dict[str, Any], content: bytes) -> Resource:
     return Resource(
-        type=str(resource.get("resourceType", "unknown")),
-        title=_title(resource),
+        type=_type_of(resource),
+        # Its words come from outside, and go to a terminal.
+        title=" ".join(printable(_title(resource)).split()),
         category=category_of(resource),
         date=_date(resource),
         labels=_labels(resource),
-        content=json.dumps(resource, ensure_ascii=False, indent=1).encode(),
+        content=content,
     )
 
 
@@ -190,7 +213,7 @@ def _is_day(text: str) -> bool:
 def _labels(resource: dict[str, Any]) -> tuple[str, ...]:
     meta = resource.get("meta")
     security = _list(meta.get("security")) if isinstance(meta, dict) else []
-    return tuple(str(coding["code"]) for coding in security if isinstance(coding, dict) and "code" in coding)
+    return tuple(printable(str(coding["code"])) for coding in security if isinstance(coding, dict) and "code" in coding)
 
 
 def _list(value: Any) -> list[Any]:

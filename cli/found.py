@@ -15,7 +15,7 @@ from cli.options import FILE, passphrase
 from cli.output import Answer, facts, table
 from cli.passphrase import Passphrases
 from cli.place import home_of
-from node.keys.keyfile import KeyFileDamagedError, load_key_file
+from cli.wallet import organisation_key
 from node.keys.private_file import write_private
 from storage.schema.genesis import Parameters
 
@@ -71,11 +71,9 @@ def sign(draft_file: Path, key_file: Path, card: Path | None, passphrases: Passp
     It is compared with your card. The last signature makes genesis.json of the draft.
     """
     before = load_draft(draft_file)
-    key = load_key_file(key_file)
-    if "organisation" not in key.public:
-        raise KeyFileDamagedError(f"{key_file} holds no organisation key, but those of a {key.kind}")
-    seed = passphrases.open(key, str(key_file))["organisation"]
-    signed, name = sign_draft(before, seed, key.public["organisation"])
+    key = organisation_key(key_file)
+    seed = passphrases.open(key.file, key.name)["organisation"]
+    signed, name = sign_draft(before, seed, key.did)
     _compare(signed, name, card)
     place = save_draft(signed, draft_file)
     after = "All have signed. Put genesis.json into each home, then: caretrace start"

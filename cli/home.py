@@ -8,8 +8,8 @@ import msgspec
 
 from cli.errors import CliError
 from node.config import Home, parse_config
-from node.keys.keyfile import create_key_file, new_secrets
-from node.keys.private_file import write_private
+from node.keys.keyfile import KeyFile, create_key_file, new_secrets
+from node.keys.private_file import sync_folder, write_private
 from storage.schema.codec import MemberName
 from storage.schema.genesis import Member
 
@@ -88,10 +88,14 @@ def create_home(wanted: NewHome) -> Card:
         (wanted.advertise,),
         (wanted.role,),
     )
-    write_private(home.card_file, msgspec.json.format(msgspec.json.encode(card)) + b"\n", replace=False)
+    write_private(home.card_file, _card_text(card), replace=False)
     # Last, so that a home with settings is a whole home.
     write_private(home.config_file, config.encode(), replace=False)
     return card
+
+
+def _card_text(card: Card) -> bytes:
+    return msgspec.json.format(msgspec.json.encode(card)) + b"\n"
 
 
 def _check_places(home: Path, organisation_key: Path) -> None:
@@ -119,6 +123,43 @@ def _config_text(wanted: NewHome) -> str:
         f"http_tcp = {toml(wanted.http_tcp)}",
     ]
     return "\n".join(lines) + "\n"
+
+
+class _Appointed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    schema: Literal["caretrace.appointed/1"]
+    node: _Key
+    service: _Key
+    encryption: _Key
+
+
+def load_appointed(home: Home) -> dict[str, bytes] | None:
+    """Read which keys the organisation appointed last; None while they are those of the founding.
+
+    Raises:
+        CliError: the file is damaged.
+    """
+    try:
+        appointed = msgspec.json.decode(home.appointed_file.read_bytes(), type=_Appointed)
+    except FileNotFoundError:
+        return None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise CliError("appointed.damaged", f"{home.appointed_file} is damaged: {error}") from None
+    return {name: bytes.fromhex(getattr(appointed, name)) for name in ("node", "service", "encryption")}
+
+
+def appoint(home: Home, fresh: KeyFile) -> None:
+    """Put keys that the ledger has appointed in the place of the node's; a crash on the way leaves it to be repeated.
+
+    They are noted first: a node does not start with other keys than those that are noted.
+    """
+    keys = {name: key.hex() for name, key in fresh.public.items()}
+    noted = _Appointed("caretrace.appointed/1", **keys)
+    write_private(home.appointed_file, msgspec.json.encode(noted) + b"\n", replace=True)
+    if home.card_file.exists():
+        card = msgspec.structs.replace(load_card(home.card_file), **{f"{name}_key": keys[name] for name in keys})
+        write_private(home.card_file, _card_text(card), replace=True)
+    fresh.path.replace(home.key_file)
+    sync_folder(home.key_file.parent)
 
 
 def load_card(path: Path) -> Card:

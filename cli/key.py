@@ -108,7 +108,7 @@ def import_key(wallet: Wallet, source: str, name: str | None) -> Answer:
         path = wallet.keep_petname(name, parse_did(source))
         return Answer({"name": name, "kind": "petname", "did": source}, facts([("name", name), ("file", path)]))
     file = load_key_file(Path(source))
-    if file.kind == "node":
+    if file.kind in ("node", "retired"):
         raise CliError("keyfile.wrong_kind", f"{source} holds a node's keys; they belong in its home")
     name = name or Path(source).stem
     path = wallet.path_of(name)

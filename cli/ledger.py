@@ -11,9 +11,10 @@ import msgspec
 from cli.client import Json, decode_answer, part_of
 from cli.command import Noun
 from cli.errors import CliError, Exit, usage_error
-from cli.options import reading
+from cli.options import FILE, reading
 from cli.output import Answer, facts, table
 from cli.session import Session
+from node.keys.private_file import write_private
 from storage.schema.genesis import GENESIS_BYTES_MAX
 
 _LINE_BYTES_MAX = 1 << 20
@@ -102,6 +103,28 @@ def verify(session: Session, data: Path | None, genesis: Path | None) -> Answer:
     report = _verify_folder(data, genesis) if data and genesis else _verify_node(session)
     fields = msgspec.to_builtins(report)
     return Answer(fields, facts(fields.items()), exit_code=Exit.OK if report.ok else Exit.UNVERIFIED)
+
+
+@ledger.command("export", example="caretrace ledger export --epochs --out epochs.bin --node north")
+@click.option("--epochs", is_flag=True, required=True, help="The chain of epochs, for those who verify offline.")
+@click.option("--out", metavar="FILE", type=FILE, default=Path("epochs.bin"), show_default=True, help="Where to write.")
+@reading
+def export(session: Session, epochs: bool, out: Path) -> Answer:
+    """Write what offline verifiers need beside genesis: the proof of every later validator set.
+
+    It is proven here, from the wallet's genesis on, before it is written.
+    """
+    assert epochs, "there is nothing else to export yet"
+    known = session.epochs
+    data, newest = known.render(), known.newest
+    write_private(out, data, replace=True)
+    fields = {
+        "file": str(out),
+        "bytes": len(data),
+        "epoch": newest.epoch,
+        "validators": [validator.name for validator in newest.validators],
+    }
+    return Answer(fields, facts(fields.items()))
 
 
 def _verify_node(session: Session) -> _Report:

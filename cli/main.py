@@ -16,11 +16,13 @@ COMMANDS = {
     "testnet": "cli.testnet:testnet",
     "init": "cli.init:init",
     "found": "cli.found:found",
+    "join": "cli.invite:join",
     "start": "cli.start:start",
     "stop": "cli.start:stop",
     "status": "cli.status:status",
     "health": "cli.status:health",
     "peers": "cli.status:peers",
+    "members": "cli.members:members",
     "key": "cli.key:key",
     "patient": "cli.patient:patient",
     "practitioner": "cli.practitioner:practitioner",
@@ -28,6 +30,7 @@ COMMANDS = {
     "consent": "cli.consent:consent",
     "audit": "cli.audit:audit",
     "receipt": "cli.receipt:receipt",
+    "evidence": "cli.evidence:evidence",
     "ledger": "cli.ledger:ledger",
     "bench": "cli.bench:bench",
     "completion": "cli.completion:completion",
@@ -63,6 +66,9 @@ class Program(click.Group):
     def main(self, args: Any = None, prog_name: str | None = None, *rest: Any, **extra: Any) -> Any:
         """Run a command and leave the process with its exit code."""
         arguments = list(sys.argv[1:] if args is None else args)
+        if not all(map(_is_text, arguments)):
+            _show_usage_error(click.UsageError("an argument is not text in UTF-8"), as_json="--json" in arguments)
+            sys.exit(Exit.USAGE)
         extra |= {"standalone_mode": False, "color": False if os.environ.get("NO_COLOR") else None}
         try:
             status = super().main(arguments, prog_name or "caretrace", *rest, **extra)
@@ -76,6 +82,14 @@ class Program(click.Group):
             _show_interruption(as_json="--json" in arguments)
             status = Exit.INTERRUPTED
         sys.exit(int(status or 0))
+
+
+def _is_text(argument: str) -> bool:
+    try:
+        argument.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _show_usage_error(error: click.UsageError, *, as_json: bool) -> None:
@@ -112,7 +126,10 @@ def report_bug(kind: type[BaseException], error: BaseException, trace: Traceback
 
     with tempfile.NamedTemporaryFile("w", prefix="caretrace-bug-", suffix=".txt", delete=False) as file:
         file.writelines(traceback.format_exception(kind, error, trace))
-    print(f"caretrace: internal.error: {kind.__name__}, a bug of ours. Its trace: {file.name}", file=sys.stderr)
+    message = f"{kind.__name__}, a bug of ours. Its trace: {file.name}"
+    print(f"caretrace: internal.error: {message}", file=sys.stderr)
+    if "--json" in sys.argv:
+        print(json.dumps({"schema": "caretrace/1", "error": {"code": "internal.error", "message": message}}))
 
 
 def main() -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import wraps
+from math import isnan
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +26,28 @@ _home = click.option("--home", "node_home", metavar="DIR", type=FOLDER, help="Ho
 _folder = click.option("--dir", "folder", metavar="DIR", type=FOLDER, help="Folder of the test network.")
 _wallet = click.option("--wallet", "wallet_folder", metavar="DIR", type=FOLDER, help="Folder of the wallet.")
 _passphrase = click.option("--passphrase-file", metavar="FILE", type=FILE, help="File with the key's passphrase.")
+
+
+class Seconds(click.FloatRange):
+    """A time to wait; what is no number is within no range, whatever comparing says."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Read a number of seconds.
+
+        Raises:
+            BadParameter: it is none, or outside the range.
+        """
+        seconds = float(super().convert(value, param, ctx))
+        if isnan(seconds):
+            self.fail(f"{value!r} is no number of seconds", param, ctx)
+        return seconds
+
+
 _timeout = click.option(
     "--timeout",
     "timeout_s",
     metavar="SECONDS",
-    type=click.FloatRange(min=0.1, max=24 * 3600),
+    type=Seconds(min=0.1, max=24 * 3600),
     default=TIMEOUT_S,
     show_default=True,
     help="How long to wait for the node, and for a commit.",

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,7 +29,17 @@ class Passphrases:
         """
         return key_file.open_secrets(self._given() or _ask(f"Passphrase of {name}") if key_file.is_sealed else None)
 
-    def choose(self, name: str, *, unprotected: bool) -> bytes | None:
+    def open_together(self, files: Sequence[KeyFile], name: str) -> tuple[list[dict[str, bytes]], bytes | None]:
+        """Return the secrets of files that one passphrase seals, and the passphrase; it is asked for once.
+
+        Raises:
+            KeyFileError, CliError: as for ``open``.
+        """
+        is_sealed = any(file.is_sealed for file in files)
+        passphrase = (self._given() or _ask(f"Passphrase of {name}")) if is_sealed else None
+        return [file.open_secrets(passphrase) for file in files], passphrase
+
+    def choose(self, name: str, *, unprotected: bool = False) -> bytes | None:
         """Return the passphrase of a key that is about to be made; None for a test key.
 
         Raises:
@@ -53,7 +64,7 @@ class Passphrases:
             if not 0 < len(text) <= _FILE_BYTES_MAX:
                 raise CliError("passphrase.unusable", f"{self.file} is empty, or larger than {_FILE_BYTES_MAX} bytes")
             return text
-        return os.environ.get("CARETRACE_PASSPHRASE", "").encode() or None
+        return os.environb.get(b"CARETRACE_PASSPHRASE") or None
 
 
 def _ask(prompt: str) -> bytes:

@@ -11,7 +11,7 @@ import msgspec
 from cli.client import Hex
 from cli.errors import CliError, Exit, usage_error
 from cli.session import Session
-from cli.times import MOMENT
+from cli.times import END, MOMENT
 from storage.schema.calls import Period, Provision
 from storage.schema.codec import parse_typed_id
 from storage.schema.codes import CATEGORIES, PURPOSES, ROLES, SENSITIVITIES, category_of
@@ -56,7 +56,7 @@ def wanted(function: Callable[..., Any]) -> Callable[..., Any]:
 
     command: Callable[..., Any] = with_wanted
     for option in (
-        click.option("--until", "until_s", type=MOMENT, help="Until when: a time, or 90d, 48h, 30m from now."),
+        click.option("--until", "until_s", type=END, help="Until when: a time, a day's end, or 90d, 48h from now."),
         click.option("--from", "from_s", type=MOMENT, help="From when on."),
         click.option("--record", "records", metavar="RECORD", multiple=True, help="Only these records."),
         click.option("--except", "excepted", metavar="CODE", multiple=True, help="Not this sensitivity or category."),

@@ -17,7 +17,7 @@ from cli.errors import CliError, Exit, usage_error
 from cli.options import FILE, reading, signing, writing
 from cli.output import Answer, facts, table
 from cli.provisions import category, purpose, sensitivity
-from cli.record_reading import read_record
+from cli.record_reading import Wanted, read_record
 from cli.session import Session
 from cli.writing import Committed, answer, await_commit
 from storage.schema.codec import typed_id
@@ -130,18 +130,31 @@ def show(session: Session, record_id: str) -> Answer:
 
 @record.command("get", example="caretrace record get r-mfrgg --as ben --purpose TREAT --out result.json --node south")
 @click.argument("record_id", metavar="RECORD")
-@click.option("--purpose", "code", metavar="CODE", required=True, help="What for, such as TREAT.")
+@click.option("--purpose", "code", metavar="CODE", help="What for, such as TREAT.")
+@click.option("--access", metavar="ACCESS", help="Read again what was permitted before, while the permit lives.")
 @click.option("--as", "who", metavar="NAME", help="Who reads.  [the only key in the wallet]")
 @click.option("--out", metavar="FILE", type=FILE, help="Where to write it.  [standard output]")
 @signing
 @click.pass_context
-def get(ctx: click.Context, session: Session, record_id: str, code: str, who: str | None, out: Path | None) -> Answer:
+def get(
+    ctx: click.Context,
+    session: Session,
+    record_id: str,
+    code: str | None,
+    access: str | None,
+    who: str | None,
+    out: Path | None,
+) -> Answer:
     """Read a record under the patient's consent, and leave the trace.
 
     A request is ordered and decided; the custodian has it ordered that it serves; only then it hands over the key.
-    Every step is checked by its receipt, and the content by the commitment that the ledger holds.
+    Every step is checked by its receipt, and the content by the commitment that the ledger holds. If it fails on the
+    way, --access asks for the same again: it uses no further permit.
     """
     if out is None and ctx.meta["as_json"]:
         raise usage_error("with --json the content needs a place of its own", "--out FILE")
-    key = session.only_key(who)
-    return read_record(session, key, session.resolve("r", record_id), purpose(code), out)
+    if (code is None) == (access is None):
+        raise usage_error("say what for, or which access is meant", "--purpose CODE, or --access ACCESS")
+    key, record = session.only_key(who), session.resolve("r", record_id)
+    wanted = Wanted(record, purpose(code) if code else None, session.resolve("a", access) if access else None, out)
+    return read_record(session, key, wanted)

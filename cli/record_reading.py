@@ -7,7 +7,7 @@ registration, by its receipt; that the reading was permitted and served is seen 
 import shutil
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
@@ -24,6 +24,7 @@ from cli.output import Answer, facts
 from cli.session import Session
 from cli.wallet import Key
 from cli.writing import Committed, await_commit, commit
+from node.keys.did import encode_did
 from node.keys.private_file import private_writer
 from storage.schema.calls import RegisterRecord, RequestAccess
 from storage.schema.codec import parse_typed_id, typed_id
@@ -59,18 +60,85 @@ class _Read:
     digest: str
 
 
-def read_record(session: Session, key: Key, record: str, purpose: str, out: Path | None) -> Answer:
+@dataclass(frozen=True)
+class Wanted:
+    """What is to be read: a record for a purpose, or again by the permit of an access that was granted before."""
+
+    record: str
+    purpose: str | None
+    access: str | None
+    out: Path | None
+
+
+def read_record(session: Session, key: Key, wanted: Wanted) -> Answer:
     """Read a record and write its content to a file, or to standard output.
+
+    A permit may be the only one that the patient gives: whatever can be known to fail is looked at before it is asked
+    for, and what fails afterwards can be asked for again.
 
     Raises:
         CliError: refused, unreachable, or something that was shown does not verify.
     """
     started = time.monotonic()
-    raw = parse_typed_id("r", record)
+    raw = parse_typed_id("r", wanted.record)
     secrets = session.open(key)
-    commitment = _commitment(session, record, raw)
-    asked = commit(session, key, secrets, "access.request", RequestAccess(raw, purpose))
-    permitted = asked.event(AccessPermitted)
+    _check_place(session, key)
+    with _destination(wanted.out) as file:
+        commitment = _commitment(session, wanted.record, raw)
+        asked = _permit(session, key, secrets, raw, wanted)
+        permitted = asked.event(AccessPermitted)
+        with _repeatable(wanted.record, typed_id("a", permitted.access)):
+            served, content = _fetch(session, key, secrets, permitted, commitment)
+            done = _write(content, file)
+    return _answer(asked, served, permitted, done, started, wanted.out)
+
+
+def _check_place(session: Session, key: Key) -> None:
+    did = encode_did(key.did)
+    member = session.member_of(did)
+    if member != session.status.member:
+        detail = f"{key.name} reads at {member}; this is the node of {session.status.member}"
+        raise CliError("access.other_member", detail, hint=f"--node with the node of {member}")
+
+
+def _permit(session: Session, key: Key, secrets: Mapping[str, bytes], record: bytes, wanted: Wanted) -> Committed:
+    """Have the ledger decide, or find what it decided before."""
+    if wanted.access is None:
+        assert wanted.purpose is not None, "who asks anew says what for"
+        return commit(session, key, secrets, "access.request", RequestAccess(record, wanted.purpose))
+    access = parse_typed_id("a", wanted.access)
+    trail = session.node.get(f"/v1/audit/records/{quote(wanted.record)}", _Trail).entries
+    asked = next((line.transaction for line in trail if derived_id(bytes.fromhex(line.transaction)) == access), None)
+    if asked is None:
+        raise CliError("access.not_found", f"the trail of {wanted.record} holds no {wanted.access}")
+    committed = await_commit(session, asked, time.monotonic())
+    if committed.event(AccessPermitted).requester != key.did:
+        raise CliError("access.not_found", f"{wanted.access} is the permit of another reader")
+    return committed
+
+
+@contextmanager
+def _repeatable(record: str, access: str) -> Iterator[None]:
+    """Say how the same access is asked for again, whatever ends the reading."""
+    hint = f"the permit lives for some minutes: caretrace record get {record} --access {access}"
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise CliError("interrupted", "interrupted while reading", exit_code=Exit.INTERRUPTED, hint=hint) from None
+    except OSError as error:
+        raise CliError("system.error", f"the content was not written: {error.strerror or error}", hint=hint) from None
+    except CliError as error:
+        if error.exit_code is not Exit.REFUSED:
+            error.hint = hint
+        raise
+
+
+def _fetch(
+    session: Session, key: Key, secrets: Mapping[str, bytes], permitted: AccessPermitted, commitment: bytes
+) -> tuple[Committed, Iterator[bytes]]:
+    """Have the access served; return the proof of it, and the content piece by piece, checked as it comes."""
+    from node.custody.encryption import decrypt_stream
+
     access = typed_id("a", permitted.access)
     handed = session.node.post(f"/v1/accesses/{quote(access)}/key", {}, _Key)
     served = await_commit(session, handed.served, time.monotonic())
@@ -78,8 +146,7 @@ def read_record(session: Session, key: Key, record: str, purpose: str, out: Path
         raise CliError("node.bad_answer", "the custodian served another access", exit_code=Exit.UNVERIFIED)
     data_key = _open_data_key(session, secrets["sealing"], bytes.fromhex(handed.sealed_key), permitted, commitment, key)
     ciphertext = session.node.stream("GET", f"/v1/accesses/{quote(access)}/content")
-    done = _write(data_key, ciphertext, commitment, out)
-    return _answer(asked, served, permitted, done, started, out)
+    return served, decrypt_stream(data_key, ciphertext, commitment)
 
 
 def _commitment(session: Session, record: str, raw: bytes) -> bytes:
@@ -119,26 +186,27 @@ def _open_data_key(
         raise CliError(error.code, str(error), hint="the custodian may hold an old sealing key of the reader") from None
 
 
-def _write(data_key: bytes, ciphertext: Iterator[bytes], commitment: bytes, out: Path | None) -> _Read:
-    from node.custody.encryption import BlobError, decrypt_stream
+def _write(content: Iterator[bytes], file: IO[bytes]) -> _Read:
+    from node.custody.encryption import BlobError
 
     digest, size_bytes = sha256(), 0
-    with _destination(out) as file:
-        try:
-            for piece in decrypt_stream(data_key, ciphertext, commitment):
-                file.write(piece)
-                digest.update(piece)
-                size_bytes += len(piece)
-        except BlobError as error:
-            hint = "nothing was written; tell the custodian"
-            raise CliError(error.code, str(error), exit_code=Exit.UNVERIFIED, hint=hint) from None
+    try:
+        for piece in content:
+            file.write(piece)
+            digest.update(piece)
+            size_bytes += len(piece)
+    except BlobError as error:
+        detail = f"{error}; nothing was written: tell the custodian"
+        raise CliError(error.code, detail, exit_code=Exit.UNVERIFIED) from None
     return _Read(size_bytes, digest.hexdigest())
 
 
 @contextmanager
 def _destination(out: Path | None) -> Iterator[IO[bytes]]:
-    """Where content goes; it appears there only once all of it is there and checked."""
+    """Where content goes, opened first of all; it appears there only once all of it is there and checked."""
     if out is not None:
+        if not out.parent.is_dir():
+            raise CliError("system.error", f"there is no folder {out.parent} to write to")
         with private_writer(out, replace=True) as file:
             yield file
         return

@@ -6,16 +6,18 @@ from urllib.parse import quote
 
 import msgspec
 
-from cli.client import Hex, Node
+from cli.client import Hex, Json, Node
 from cli.errors import CliError, Exit, usage_error
 from cli.passphrase import Passphrases
 from cli.place import Place
 from cli.wallet import Key, Wallet, require_person
+from node.config import Home
 from node.keys.did import encode_did, is_did
 from storage.schema.codec import DecodeError, parse_typed_id
+from storage.schema.epochs import Epochs, load_epochs
 from storage.schema.genesis import Genesis, load_file
 
-_ID_KINDS = {"a": "access", "c": "consent", "r": "record", "x": "exclusion"}
+_ID_KINDS = {"a": "access", "c": "consent", "e": "evidence", "p": "proposal", "r": "record", "x": "exclusion"}
 _PREFIX_LENGTH_MAX = 64
 
 
@@ -33,6 +35,11 @@ class Person(msgspec.Struct):
     member: str
 
 
+class _MembersPage(msgspec.Struct):
+    members: list[Json]
+    next: str | None
+
+
 class _Matches(msgspec.Struct):
     matches: list[str]
 
@@ -45,7 +52,7 @@ class Session:
         self.place = place
         self.timeout_s = timeout_s
         self.waits = waits
-        self._passphrases = passphrases
+        self.passphrases = passphrases
 
     @cached_property
     def wallet(self) -> Wallet:
@@ -56,6 +63,11 @@ class Session:
     def node(self) -> Node:
         """The node that this command asks."""
         return self.place.connect(self.timeout_s, self._wallet_home())
+
+    @property
+    def home(self) -> Home:
+        """The home of the node that this command asks."""
+        return Home(self.place.node_home(self._wallet_home())[1])
 
     def _wallet_home(self) -> Path | None:
         pin = self.wallet.pin()
@@ -90,6 +102,15 @@ class Session:
             )
         return genesis
 
+    @property
+    def epochs(self) -> Epochs:
+        """The chain of epochs up to now, each proven from the wallet's genesis on.
+
+        Raises:
+            EpochError: what the node shows does not follow from it.
+        """
+        return load_epochs(self.node.get_bytes("/v1/epochs"), self.genesis)
+
     def require_same_network(self) -> None:
         """Refuse a node of another network than the wallet's, before anything is handed to it.
 
@@ -97,6 +118,11 @@ class Session:
             CliError: as for ``genesis``.
         """
         _ = self.genesis
+
+    def _refuse_other_network(self) -> None:
+        # Attack, or mistake: of a node of another network "there is nothing" is true, and means nothing.
+        if self.wallet.pin() is not None:
+            self.require_same_network()
 
     def key(self, who: str) -> Key:
         """Find a person's keys in the wallet by name or DID; those for the asked node's member come first.
@@ -128,7 +154,7 @@ class Session:
         Raises:
             KeyFileError: the passphrase is wrong, or the file is damaged.
         """
-        return self._passphrases.open(key.file, key.name)
+        return self.passphrases.open(key.file, key.name)
 
     def did(self, who: str) -> str:
         """Return the DID, as text, of a name or a DID.
@@ -137,6 +163,7 @@ class Session:
             CliError: nobody has this name.
             DidError: a malformed DID.
         """
+        self._refuse_other_network()
         member = None if is_did(who) else self.status.member
         return encode_did(self.wallet.did(who, member))
 
@@ -148,12 +175,28 @@ class Session:
         """
         return self.node.get(f"/v1/people/{quote(did)}", Person).member
 
+    def members(self) -> list[Json]:
+        """Return what the node says of the present members, by name.
+
+        Raises:
+            CliError: not reachable, or an answer that is none.
+        """
+        found: list[Json] = []
+        after: str | None = None
+        while True:
+            page = self.node.get("/v1/members", _MembersPage, after=after)
+            found += page.members
+            after = page.next
+            if after is None:
+                return found
+
     def resolve(self, kind: str, text: str) -> str:
-        """Return the whole typed id of a kind (``c``, ``x``, ``r``, ``a``) for itself or a unique prefix.
+        """Return the whole typed id of a kind (``c``, ``x``, ``r``, ``a``, ``p``, ``e``) for itself or a unique prefix.
 
         Raises:
             CliError: nothing, or more than one thing, begins so.
         """
+        self._refuse_other_network()
         try:
             parse_typed_id(kind, text)
         except DecodeError:
@@ -166,6 +209,7 @@ class Session:
         Raises:
             CliError: as for ``resolve``.
         """
+        self._refuse_other_network()
         lower = text.lower()
         if not lower or len(lower) > _PREFIX_LENGTH_MAX or set(lower) - set("0123456789abcdef"):
             raise usage_error(f"{text!r} is no transaction id: up to 64 hexadecimal digits")

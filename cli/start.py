@@ -11,6 +11,7 @@ import click
 
 from cli.command import Verb
 from cli.errors import CliError, Exit
+from cli.home import load_appointed, load_card
 from cli.options import FILE, FOLDER, passphrase
 from cli.output import Answer
 from cli.passphrase import Passphrases
@@ -40,19 +41,31 @@ def start(home: Path | None, genesis: Path | None, keeps: bool, passphrases: Pas
     log level again.
     """
     place = home_of(home)
-    config = load_config(place, os.environ)
-    keys = load_key_file(place.key_file)
     if genesis:
+        load_key_file(place.key_file)
         _place_genesis(place, genesis)
-    _check_membership(place, config, keys)
-    secrets = passphrases.open(keys, f"the node {config.name}")
+    return run_node(place, passphrases, heals=not keeps)
+
+
+def run_node(home: Home, passphrases: Passphrases, *, heals: bool = True) -> Answer:
+    """Run a home's node in the foreground until it is told to stop; ``heals`` as in ``node.runtime.process.run``.
+
+    Raises:
+        CliError: it cannot run from this home, or no longer.
+    """
+    config = load_config(home, os.environ)
+    keys = load_key_file(home.key_file)
+    _check_membership(home, config, keys)
+    retired = [load_key_file(path) for path in home.retired_key_files]
+    (secrets, *older), _ = passphrases.open_together([keys, *retired], f"the node {config.name}")
     # By name, late: it loads libp2p and takes a second, which no other command is to wait for.
     process = import_module("node.runtime.process")
     try:
-        status: int = process.run(place.path, secrets, heals=not keeps)
+        older_secrets = [each["encryption"] for each in older]
+        status: int = process.run(home.path, secrets, older_secrets, heals=heals)
     except process.StartError as error:
         raise CliError(error.code, str(error), hint=error.hint) from None
-    return Answer({"name": config.name, "home": str(place.path)}, exit_code=Exit.OK if status == 0 else Exit.ERROR)
+    return Answer({"name": config.name, "home": str(home.path)}, exit_code=Exit.OK if status == 0 else Exit.ERROR)
 
 
 def _place_genesis(home: Home, source: Path) -> None:
@@ -75,11 +88,16 @@ def _check_membership(home: Home, config: Config, keys: KeyFile) -> None:
         detail = f"there is no {home.genesis_file}: the network is not founded yet"
         raise CliError("genesis.not_found", detail, hint="caretrace found, then start --genesis FILE") from None
     member = genesis.member(config.name)
-    if member is None:
-        raise CliError("member.unknown", f"{config.name} is no founder of the network {genesis.body.name}")
-    stated = {"node": member.node_key, "service": member.service_key, "encryption": member.encryption_key}
-    if stated != dict(keys.public):
-        raise CliError("member.keys_differ", f"the keys in {home.key_file} are not those that genesis states")
+    if member is None and not home.invite_file.exists():
+        detail = f"{config.name} is no founder of the network {genesis.body.name}"
+        raise CliError("member.unknown", detail, hint="whoever did not found it needs an invite: caretrace join INVITE")
+    member = member or load_card(home.card_file).member()
+    first = {"node": member.node_key, "service": member.service_key, "encryption": member.encryption_key}
+    appointed = load_appointed(home)
+    if dict(keys.public) != (appointed or first):
+        stated = "that the organisation appointed last" if appointed else "that genesis, or the card, states"
+        hint = "finish it: caretrace members rekey" if home.next_key_file.exists() else None
+        raise CliError("member.keys_differ", f"the keys in {home.key_file} are not those {stated}", hint=hint)
 
 
 @click.command(cls=Verb, example="caretrace stop --home /var/lib/caretrace")

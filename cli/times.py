@@ -2,7 +2,7 @@
 
 import re
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import click
 
@@ -14,6 +14,10 @@ class Moment(click.ParamType[int]):
     """A point in time, in seconds since 1970; a duration counts from now."""
 
     name = "TIME"
+
+    def __init__(self, *, is_end: bool = False) -> None:
+        """Read the beginning of a period, or with ``is_end`` its last second: then a day alone is meant to its end."""
+        self._day_s = 24 * 3600 - 1 if is_end else 0
 
     def convert(self, value: str | int, param: click.Parameter | None, ctx: click.Context | None) -> int:
         """Read a time.
@@ -27,9 +31,9 @@ class Moment(click.ParamType[int]):
             return int(time.time()) + int(match[1]) * _SECONDS[match[2]]
         try:
             moment = datetime.fromisoformat(value)
-            # A day alone begins at midnight UTC; a time of day must say its zone.
+            # A day alone is one of UTC; a time of day must say its zone.
             if moment.tzinfo is None and len(value) == len("2026-11-03"):
-                moment = moment.replace(tzinfo=UTC)
+                moment = moment.replace(tzinfo=UTC) + timedelta(seconds=self._day_s)
             seconds = int(moment.timestamp()) if moment.tzinfo else -1
         except (ValueError, OverflowError):
             seconds = -1
@@ -39,3 +43,4 @@ class Moment(click.ParamType[int]):
 
 
 MOMENT = Moment()
+END = Moment(is_end=True)

@@ -14,7 +14,7 @@ import msgspec
 
 from cli.errors import CliError, Exit, usage_error
 from node.keys.did import DidError, encode_did, is_did, parse_did
-from node.keys.keyfile import KeyFile, KeyFileError, KeyFileMissingError, load_key_file
+from node.keys.keyfile import KeyFile, KeyFileDamagedError, KeyFileError, KeyFileMissingError, load_key_file
 from node.keys.private_file import write_private
 
 _NAME = re.compile(r"\A[A-Za-z0-9][A-Za-z0-9_.-]{0,62}(?:@[a-z][a-z0-9-]{0,31})?\Z")
@@ -43,6 +43,18 @@ class Key:
         """The raw inception key: signing key of a person, organisation key of a member."""
         public = self.file.public
         return public["signing"] if "signing" in public else public["organisation"]
+
+
+def organisation_key(path: Path) -> Key:
+    """Read the file of an organisation's key, which lies in no wallet.
+
+    Raises:
+        KeyFileError: it cannot be used, or holds other keys.
+    """
+    file = load_key_file(path)
+    if file.kind != "organisation":
+        raise KeyFileDamagedError(f"{path} holds no organisation key, but those of a {file.kind}")
+    return Key(str(path), file)
 
 
 class Wallet:

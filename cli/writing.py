@@ -9,9 +9,10 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from cli.client import Hex
+from cli.client import Hex, part_of
 from cli.errors import CliError, Exit
 from cli.output import Answer, facts
+from cli.passphrase import Passphrases
 from cli.session import Session
 from cli.wallet import Key
 from node.keys.did import encode_did
@@ -42,15 +43,18 @@ class Committed:
     receipt: bytes
     latency_ms: int
 
+    def events_of(self, kind: type[E]) -> list[E]:
+        """Return all that the outcome says of one kind."""
+        return [event for event in self.proven.outcome.events if isinstance(event, kind)]
+
     def event(self, kind: type[E]) -> E:
         """Return what the outcome says happened.
 
         Raises:
             CliError: an outcome ``ok`` without it is of a version that this program does not know.
         """
-        for event in self.proven.outcome.events:
-            if isinstance(event, kind):
-                return event
+        for event in self.events_of(kind):
+            return event
         raise CliError("receipt.unexpected", f"the outcome does not say {kind.__name__}", exit_code=Exit.UNVERIFIED)
 
 
@@ -104,6 +108,28 @@ def commit(session: Session, key: Key, opened: Mapping[str, bytes], method: str,
     started = time.monotonic()
     send(session, body, [sign_body(body, opened["signing"])])
     return await_commit(session, transaction_id(body).hex(), started)
+
+
+def write_for_organisation(
+    session: Session, key: Key, method: str, arguments: Value, made: Made, passphrases: Passphrases | None = None
+) -> Answer:
+    """Sign a call by an organisation's key, which binds its member as payer; send it and answer for it.
+
+    ``passphrases`` open the key where those of the session are for others.
+
+    Raises:
+        CliError: as for ``write``, or no present member has this key.
+        ReceiptError: as for ``write``.
+    """
+    payers = [part_of(each, "name", str) for each in session.members() if each.get("organisation_key") == key.did.hex()]
+    if not payers:
+        raise CliError("organisation_key.unknown", f"{key.name} is the organisation key of no present member")
+    opened = (passphrases or session.passphrases).open(key.file, key.name)
+    body = _body(session, payers[0], [key.did], method, arguments)
+    signatures = [sign_body(body, opened["organisation"])]
+    started = time.monotonic()
+    send(session, body, signatures)
+    return answer(session, transaction_id(body).hex(), started, made)
 
 
 def _body(session: Session, payer: str, signers: Sequence[bytes], method: str, arguments: Value) -> bytes:
@@ -185,7 +211,7 @@ def await_commit(session: Session, transaction: str, started: float) -> Committe
     """
     with _naming(transaction):
         data = _await_receipt(session, transaction, started)
-    proven = verify_receipt(data, session.genesis)
+    proven = verify_receipt(data, session.genesis, session.epochs)
     if proven.transaction.id.hex() != transaction:
         raise CliError("receipt.invalid", "the node gave the receipt of another transaction", transaction=transaction)
     if proven.outcome.code != "ok":

@@ -19,7 +19,8 @@ out **in order**. Its duties:
    verifies, executes and commits them by itself, then tells the engine with ``Advanced``.
 7. After ``Halt`` this replica votes and persists no more, but goes on to deliver: the host follows as an observer.
 
-An engine serves one epoch: when the validator set changes, the host makes another.
+An engine serves one epoch. When a block is committed that ends it, the host carries out nothing more of this engine and
+makes another. ``LaterEpoch`` says that others may be in one that is not known yet.
 """
 
 from collections.abc import Mapping
@@ -49,6 +50,13 @@ class WorkWaiting:
     """Whether the host holds work that the primary should order; without work no timer runs."""
 
     waiting: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Neglected:
+    """This primary's blocks have long passed over what waits here; said again with each that does."""
+
+    primary: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +100,7 @@ class PeerConnected:
     peer: str
 
 
-Event = Received | TimerFired | WorkWaiting | Drafted | Checked | Executed | Advanced | PeerConnected
+Event = Received | TimerFired | WorkWaiting | Neglected | Drafted | Checked | Executed | Advanced | PeerConnected
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,11 +150,10 @@ class Draft:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """Judge a proposed block.
+    """Judge a proposed block. ``bodies`` is what its proposer gave to ``Drafted``, or empty.
 
     ``certified``: it carries a prepared certificate, which exempts it from the clock and from nothing else; a block
-    that was refused may be asked about again so. ``bodies`` is what the proposer gave to ``Drafted``, or empty.
-    ``holders`` are members that are likely to have the bodies, the likeliest first.
+    that was refused may be asked about again so. ``holders`` are likely to have the bodies, the likeliest first.
     """
 
     header: Header
@@ -198,6 +205,13 @@ class CatchUp:
 
 
 @dataclass(frozen=True, slots=True)
+class LaterEpoch:
+    """A member speaks as one of a later epoch: if that is so, it has the blocks that lead there. Nothing proves it."""
+
+    peer: str
+
+
+@dataclass(frozen=True, slots=True)
 class ViewEntered:
     """For status and logs: the view and its primary."""
 
@@ -215,7 +229,7 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class Accuse:
-    """For the log: a member signed two different statements where one is allowed; both are given, signed."""
+    """A member signed two different votes where one is allowed; both are given, encoded as messages."""
 
     member: str
     first: bytes
@@ -232,17 +246,17 @@ class Halt:
 # fmt: off
 Effect = (
     Persist | Truncate | Send | Broadcast | Draft | Check | Execute | Deliver
-    | SetTimer | CancelTimer | CatchUp | ViewEntered | Fault | Accuse | Halt
+    | SetTimer | CancelTimer | CatchUp | LaterEpoch | ViewEntered | Fault | Accuse | Halt
 )
 # fmt: on
 
 
 @dataclass(frozen=True, slots=True)
 class Recovered:
-    """What a replica finds on its disk when it starts: the last committed block, and its vote log's records.
+    """What a replica finds on its disk: the last committed block, its result's digest, its vote log's records.
 
-    ``result`` is the digest of the block's result. ``log_whole`` is False if the vote log was lost or damaged: what
-    it promised is unknown: the replica must not vote. Nor may it below ``log_height``, where its log knows of a commit.
+    ``log_whole`` is False if the log was lost or damaged: what it promised is unknown, so the replica must not vote.
+    Nor may it with a head below ``log_height``, the highest block that the log knows to be committed.
     """
 
     header: Header
@@ -253,18 +267,6 @@ class Recovered:
     log_height: int = 0
 
 
-class Signer(Protocol):
-    """Signs and checks votes; deterministic, handed in by the host."""
-
-    def sign(self, preimage: bytes) -> bytes:
-        """Sign with this replica's node key; 64 bytes."""
-        ...
-
-    def verify(self, position: int, preimage: bytes, signature: bytes) -> bool:
-        """Tell whether the validator at this position of the set signed the preimage."""
-        ...
-
-
 class Engine(Protocol):
     """An ordering engine of one validator, or of an observer that only follows."""
 
@@ -273,28 +275,22 @@ class Engine(Protocol):
 
         ``start_number`` is 16 fresh random bytes: answers meant for an earlier start do not count.
         """
-        ...
 
     def step(self, now_ms: int, event: Event) -> tuple[Effect, ...]:
         """Take one event and return what the host must do, in order."""
-        ...
 
     @property
     def view(self) -> int:
         """The view that this replica is in."""
-        ...
 
     @property
     def primary(self) -> str:
         """The member that proposes in this view at the next height."""
-        ...
 
     @property
     def heights(self) -> Mapping[str, int]:
         """What each other validator says that it has committed, as far as it was heard; for people to look at."""
-        ...
 
     @property
     def may_vote(self) -> bool:
         """Whether this replica is past the wait of its start and has not halted."""
-        ...

@@ -98,6 +98,30 @@ class Home:
         return self.path / "keys" / "node.key"
 
     @property
+    def next_key_file(self) -> Path:
+        """Keys that are about to take the place of the node's; only while they are being appointed."""
+        return self.key_file.with_name("node.next.key")
+
+    @property
+    def appointed_file(self) -> Path:
+        """Which keys the organisation appointed last, where they are no longer those of the founding."""
+        return self.key_file.with_name("appointed.json")
+
+    def retired_key_file(self, encryption_key: bytes) -> Path:
+        """Where the secret of an encryption key is kept that was replaced."""
+        return self.key_file.with_name(f"retired-{encryption_key.hex()[:16]}.key")
+
+    @property
+    def retired_key_files(self) -> list[Path]:
+        """The encryption keys that were replaced, kept for what is sealed to them."""
+        return sorted(self.key_file.parent.glob("retired-*.key"))
+
+    @property
+    def invite_file(self) -> Path:
+        """The invite by which this hospital came to the network, where it did not found it."""
+        return self.path / "network.invite"
+
+    @property
     def run_folder(self) -> Path:
         """What exists while the node runs: socket and pid file."""
         return self.path / "run"

@@ -7,6 +7,9 @@ from storage.schema.transaction import Transaction
 
 TRANSACTIONS_MAX = 20_000
 BYTES_MAX = 32 << 20
+# However full the pool is, one part in so many is kept for each member's ordinary and for its urgent transactions:
+# whoever fills it keeps out neither another member's nor a revocation.
+RESERVED_PARTS = 2_500
 
 
 _Queues = dict[str, dict[bytes, Transaction]]
@@ -27,7 +30,7 @@ class Mempool:
     """
 
     def __init__(self, transactions_max: int = TRANSACTIONS_MAX, bytes_max: int = BYTES_MAX) -> None:
-        """Bound the pool; one payer may hold at most half of it."""
+        """Bound the pool, but for what is reserved; one payer may hold at most half of it."""
         self._transactions_max = transactions_max
         self._bytes_max = bytes_max
         self._by_id: dict[bytes, Transaction] = {}
@@ -58,16 +61,21 @@ class Mempool:
         if transaction.id in self._by_id:
             return False
         payer = transaction.body.payer
-        held = len(self._urgent.get(payer, ())) + len(self._others.get(payer, ()))
-        if len(self._by_id) >= self._transactions_max or self._bytes + len(transaction.envelope) > self._bytes_max:
-            raise MempoolFullError(f"{len(self._by_id)} transactions are waiting already")
-        if held >= self._transactions_max // 2:
-            raise MempoolFullError(f"{held} transactions that {payer} pays for are waiting already")
+        if len(self._queues_of(transaction).get(payer, ())) >= self._transactions_max // RESERVED_PARTS:
+            self._check_limits(transaction)
         self._by_id[transaction.id] = transaction
         self._by_leaf[transaction.leaf] = transaction
         self._queues_of(transaction).setdefault(payer, {})[transaction.id] = transaction
         self._bytes += len(transaction.envelope)
         return True
+
+    def _check_limits(self, transaction: Transaction) -> None:
+        payer = transaction.body.payer
+        held = len(self._urgent.get(payer, ())) + len(self._others.get(payer, ()))
+        if len(self._by_id) >= self._transactions_max or self._bytes + len(transaction.envelope) > self._bytes_max:
+            raise MempoolFullError(f"{len(self._by_id)} transactions are waiting already")
+        if held >= self._transactions_max // 2:
+            raise MempoolFullError(f"{held} transactions that {payer} pays for are waiting already")
 
     def by_leaf(self, leaf: bytes) -> Transaction | None:
         """Return the waiting transaction with exactly this envelope."""

@@ -13,7 +13,7 @@ from typing import Any, Self
 
 import msgspec
 
-from storage.blocks import height_key
+from storage.blocks import FROM, height_key
 from storage.database import (
     CERTIFICATE,
     HEADER,
@@ -27,10 +27,12 @@ from storage.database import (
     DatabaseCorruptError,
     DatabaseLostError,
 )
+from storage.epoch_links import stage_link
 from storage.indexes import ID_BYTES
 from storage.merkle.state_tree import entry_leaf, part_count, part_digits, part_root
-from storage.opening import FROM, VOTES, LedgerError, check_network, genesis_root, stage_beginning
+from storage.opening import VOTES, LedgerError, check_network, genesis_root, stage_beginning
 from storage.schema.codec import DecodeError, encode
+from storage.schema.epochs import load_epochs
 from storage.schema.genesis import Genesis
 from storage.schema.seen import seen_count_key, seen_digest, seen_key
 from storage.snapshot import FOUNDATION, Foundation, Part, SeenList, SnapshotError, part_bounds
@@ -158,10 +160,10 @@ class Arriving:
             for key, _ in self._database.scan(area):
                 batch.delete(key)
 
-    def finish(self, genesis: Genesis, genesis_state: Mapping[bytes, bytes], *, has_vote_log: bool) -> None:
+    def finish(self, genesis: Genesis, genesis_state: Mapping[bytes, bytes], vote_log_key: bytes | None) -> None:
         """Make it a ledger: until this batch is on the disk it is none.
 
-        ``has_vote_log``: a vote log was begun beside it, whose loss must be noticed.
+        ``vote_log_key``: the node key whose vote log was begun beside it, whose loss must be noticed.
         """
         assert not self.missing, "every part is here"
         assert self.is_every_list_here, "and every list of seen ids"
@@ -174,8 +176,10 @@ class Arriving:
         batch.put(HISTORY, b"".join(foundation.peaks))
         batch.put(META + b"head", height_key(height))
         batch.put(FROM, height_key(height + 1))
-        if has_vote_log:
-            batch.put(VOTES, b"")
+        for link in load_epochs(foundation.epochs, genesis).links:
+            stage_link(batch, link)
+        if vote_log_key is not None:
+            batch.put(VOTES, vote_log_key)
         batch.delete(_FOUNDATION)
         for part in self._held:
             batch.delete(_part_key(part))

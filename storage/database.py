@@ -13,6 +13,7 @@ Every key begins with the prefix of its area; heights and indexes are big-endian
 | ``s`` | state | SHA-256 of the state key (32) | state value |
 | ``n`` | seen ids | expiry minute (8), height (8) | the ids of that block with that expiry, sorted |
 | ``a`` | trail | subject (32), height (8), outcome index (4) | empty |
+| ``v`` | epochs | epoch (8) | the link to its validator set |
 | ``f`` | history | | peaks of the tree over digest and result of every block below the head |
 | ``m`` | meta | ``format``, ``network``, ``head``, ``from``, ``votes`` | see ``storage.opening`` |
 
@@ -31,7 +32,7 @@ import plyvel
 from storage.database_files import FileDamageError, check_before_open
 
 HEADER, CERTIFICATE, RESULT, BODY, OUTCOMES = b"h", b"c", b"r", b"e", b"o"
-TX_INDEX, STATE, SEEN, TRAIL, HISTORY, META = b"t", b"s", b"n", b"a", b"f", b"m"
+TX_INDEX, STATE, SEEN, TRAIL, EPOCH, HISTORY, META = b"t", b"s", b"n", b"a", b"v", b"f", b"m"
 AREAS = {
     HEADER: "header",
     CERTIFICATE: "certificate",
@@ -42,6 +43,7 @@ AREAS = {
     STATE: "state",
     SEEN: "seen ids",
     TRAIL: "trail",
+    EPOCH: "epochs",
     HISTORY: "history",
     META: "meta",
 }

@@ -22,12 +22,13 @@ from storage.schema.block import (
     Outcome,
     Result,
     VoteType,
+    certified,
     transactions_root,
     verify_certificate,
 )
 from storage.schema.codec import DecodeError, Form, Value
+from storage.schema.epochs import EpochError, Epochs
 from storage.schema.transaction import ENVELOPE_BYTES_MAX, Transaction, decode_transaction
-from storage.schema.validators import ValidatorSet
 
 PAST_BLOCK_BYTES_MAX = 7 << 20
 
@@ -63,7 +64,7 @@ class Checked:
     outcomes: tuple[Outcome, ...]
 
 
-def check_past_block(data: bytes, link: tuple[bytes, bytes], chain_id: bytes, validators: ValidatorSet) -> Checked:
+def check_past_block(data: bytes, link: tuple[bytes, bytes], epochs: Epochs) -> Checked:
     """Check hostile bytes against the digests of header and result that the block above states.
 
     Raises:
@@ -74,9 +75,9 @@ def check_past_block(data: bytes, link: tuple[bytes, bytes], chain_id: bytes, va
         header, result, certificate = past.header, past.result, past.certificate
         if (header.digest(), result.digest()) != link:
             raise HistoryMismatchError("its header or result is not what the block above was built on")
-        if (certificate.height, certificate.digest, certificate.result) != (header.height, *link):
+        if not certified(header, result, certificate):
             raise HistoryMismatchError("its certificate is about another block")
-        verify_certificate(certificate, VoteType.COMMIT, chain_id, validators)
+        verify_certificate(certificate, VoteType.COMMIT, epochs.chain_id, epochs.of(certificate.epoch))
         transactions = tuple(decode_transaction(envelope) for envelope in past.envelopes)
         root = transactions_root([transaction.leaf for transaction in transactions])
         if (root, len(transactions)) != (header.tx_root, header.tx_count):
@@ -85,6 +86,6 @@ def check_past_block(data: bytes, link: tuple[bytes, bytes], chain_id: bytes, va
         if (root, len(past.outcomes)) != (result.outcomes_root, result.outcome_count):
             raise HistoryMismatchError("its outcomes are not those of its result")
         outcomes = tuple(OUTCOME.decode(outcome) for outcome in past.outcomes)
-    except (DecodeError, CertificateError) as error:
+    except (DecodeError, CertificateError, EpochError) as error:
         raise HistoryMismatchError(str(error)) from None
     return Checked(Block(header, past.envelopes, certificate, result, past.outcomes), transactions, outcomes)

@@ -15,7 +15,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Protocol
 
-from storage.blocks import Block, Blocks
+from storage.blocks import Block, Blocks, load_history_from
 from storage.database import (
     AREAS,
     FILES_AREA,
@@ -34,11 +34,12 @@ from storage.database import (
 )
 from storage.database_files import FileDamageError, check_logs, check_tables
 from storage.ledger import Commit, Head, Ledger
-from storage.opening import VOTES, LedgerError, check_network, head_height, load_certified, load_history_from
+from storage.opening import VOTES, LedgerError, check_network, head_height, load_certified
 from storage.partial import PartialVerification, TrailOf, checked_outcomes, checked_transactions
 from storage.schema.block import Header, Result
 from storage.schema.genesis import Genesis
 from storage.schema.transaction import Transaction
+from storage.schema.validators import ValidatorSet
 from storage.state import PreparedState
 
 REPLAY_PREFIX = "verify-"
@@ -76,6 +77,11 @@ class Executed(Protocol):
     @property
     def trail(self) -> tuple[tuple[bytes, int], ...]:
         """Subjects with the outcomes that concern them."""
+        ...
+
+    @property
+    def validators(self) -> ValidatorSet:
+        """Who decides the next height."""
         ...
 
 
@@ -209,7 +215,7 @@ def _read_everything(reader: Reader) -> None:
 
 def _replay_block(blocks: Blocks, genesis: Genesis, replay: Ledger, execute: Execute) -> None:
     height = replay.head.height + 1
-    head = load_certified(blocks, genesis, height)
+    head = load_certified(blocks, replay.epochs, height)
     _check_place(head.header, genesis, replay)
     transactions = checked_transactions(blocks, head.header)
     outcomes = checked_outcomes(blocks, head)
@@ -225,6 +231,7 @@ def _replay_block(blocks: Blocks, genesis: Genesis, replay: Ledger, execute: Exe
             seen=executed.seen,
             expired=executed.expired,
             trail=executed.trail,
+            validators=executed.validators,
         ),
         sync=False,
     )
@@ -232,7 +239,7 @@ def _replay_block(blocks: Blocks, genesis: Genesis, replay: Ledger, execute: Exe
 
 def _check_place(header: Header, genesis: Genesis, replay: Ledger) -> None:
     below = replay.head
-    if header.chain_id != genesis.chain_id or header.validators_hash != genesis.validators.digest():
+    if header.chain_id != genesis.chain_id or header.validators_hash != replay.validators.digest():
         raise DatabaseCorruptError(AREAS[HEADER], "of another network or other validators", header.height)
     if (header.parent, header.parent_result) != (below.digest, below.result_digest):
         raise DatabaseCorruptError(AREAS[HEADER], "not built on the block below", header.height)

@@ -11,26 +11,27 @@ from pathlib import Path
 from threading import Lock
 from typing import Self
 
-from storage.blocks import Block, Blocks, height_key, stage_block
+from storage.blocks import FROM, Block, Blocks, height_key, load_history_from, stage_block
 from storage.database import HISTORY, META, Database, HistoryError
+from storage.epoch_links import stage_link
 from storage.indexes import Indexes
 from storage.merkle.log import Frontier
 from storage.opening import (
-    FROM,
     VOTES,
     Head,
     check_beginning,
     load_head,
     load_history,
-    load_history_from,
     load_state,
     make_head,
     open_database,
 )
 from storage.receipts import Receipts
 from storage.schema.block import Certificate, Header, Outcome, Result, history_leaf
+from storage.schema.epochs import EpochLink, Epochs
 from storage.schema.genesis import Genesis
 from storage.schema.state_proof import StateProof
+from storage.schema.validators import ValidatorSet
 from storage.state import PreparedState, State
 
 __all__ = ["Block", "Commit", "Head", "Ledger"]
@@ -42,7 +43,7 @@ class Commit:
 
     ``ids`` are those of its transactions, in order. ``seen`` has for each expiry minute the sorted ids that expire
     then; ``expired`` names the lists, by (minute, height), that go, oldest first. ``trail`` has (subject, index of the
-    outcome that concerns it).
+    outcome that concerns it). ``validators`` decide the next height.
     """
 
     block: Block
@@ -51,17 +52,18 @@ class Commit:
     seen: Mapping[int, tuple[bytes, ...]]
     expired: tuple[tuple[int, int], ...]
     trail: tuple[tuple[bytes, int], ...]
+    validators: ValidatorSet
 
 
 class Ledger:
     """The committed blocks of one node.
 
     One thread commits; others may read meanwhile. Heights given to it are up to the head's. Reading raises
-    ``DatabaseCorruptError`` where what is stored is damaged, and ``HistoryError`` for blocks between height 0 and
-    ``history_from``: a ledger that began with a snapshot has the blocks above it, and gets those below by and by.
+    ``DatabaseCorruptError`` where what is stored is damaged, and ``HistoryError`` below ``history_from``, for a ledger
+    that began with a snapshot gets what is below it by and by; height 0 is always here.
     """
 
-    def __init__(self, database: Database, head: Head, history: Frontier, state: State) -> None:
+    def __init__(self, database: Database, head: Head, epochs: Epochs, history: Frontier, state: State) -> None:
         """Put a ledger together from its checked parts."""
         self.database = database
         self._committing = Lock()
@@ -70,6 +72,7 @@ class Ledger:
         self._receipts = Receipts(self._blocks)
         self._history = history
         self.head = head
+        self.epochs = epochs
         self.state = state
         self.history_from = load_history_from(database)
         self.synced_batch_count = 0
@@ -88,8 +91,8 @@ class Ledger:
         database = open_database(path, genesis, genesis_state)
         try:
             check_beginning(database, genesis, genesis_state)
-            head = load_head(database, genesis)
-            return cls(database, head, load_history(database, head), load_state(database, genesis, head))
+            head, epochs = load_head(database, genesis)
+            return cls(database, head, epochs, load_history(database, head), load_state(database, genesis, head))
         except BaseException:
             database.close()
             raise
@@ -117,6 +120,9 @@ class Ledger:
         stage_block(batch, header, block.result, block.envelopes, block.outcomes, block.certificate)
         self._indexes.stage(batch, header.height, commit.ids, commit.seen, commit.expired, commit.trail)
         self.state.stage(commit.state, batch)
+        link = self._link(commit)
+        if link is not None:
+            stage_link(batch, link)
         batch.put(HISTORY, b"".join(self._history.peaks))
         batch.put(META + b"head", height_key(header.height))
         with self._committing:
@@ -126,6 +132,8 @@ class Ledger:
             self._indexes.apply(commit.seen, commit.expired)
             self._history.append(history_leaf(head.digest, head.result_digest))
             self.head = head
+            if link is not None:
+                self.epochs.append(link)
 
     def _check(self, commit: Commit, head: Head) -> None:
         header, certificate = head.header, commit.block.certificate
@@ -136,7 +144,15 @@ class Ledger:
         assert certificate.height == header.height, "the certificate is the block's own"
         assert (certificate.digest, certificate.result) == (head.digest, head.result_digest), "and says what we got"
         assert commit.state.root == head.result.state_root, "the state is the certified one"
+        assert header.validators_hash == self.validators.digest(), "those who were to decide have decided"
+        assert commit.validators.digest() == head.result.next_validators_hash, "and name who decides next"
         assert len(commit.ids) == len(commit.block.envelopes) == header.tx_count, "each transaction has its id"
+
+    def _link(self, commit: Commit) -> EpochLink | None:
+        if commit.validators == self.validators:
+            return None
+        block = commit.block
+        return EpochLink(block.header, block.result, block.certificate, commit.validators)
 
     def add_below(self, block: Block, ids: Sequence[bytes], trail: Sequence[tuple[bytes, int]]) -> None:
         """Write the block below the lowest that is here, which the caller has checked to be that.
@@ -148,10 +164,7 @@ class Ledger:
         batch = self.database.batch(sync=False)
         stage_block(batch, block.header, block.result, block.envelopes, block.outcomes, block.certificate)
         self._indexes.stage(batch, height, ids, {}, (), trail)
-        if height > 1:
-            batch.put(FROM, height_key(height))
-        else:
-            batch.delete(FROM)
+        batch.put(FROM, height_key(height)) if height > 1 else batch.delete(FROM)
         with self._committing:
             self.database.write(batch)
             self.history_from = height
@@ -159,24 +172,32 @@ class Ledger:
     @property
     def link_below(self) -> tuple[bytes, bytes]:
         """The digests of header and result of the block below the lowest one that is here."""
-        if self.history_from > self.head.height:
-            return self.head.digest, self.head.result_digest
-        lowest = self.header(self.history_from)
-        return lowest.parent, lowest.parent_result
+        head, lowest = self.head, self.history_from
+        above = self.header(lowest) if lowest <= head.height else None
+        return (above.parent, above.parent_result) if above else (head.digest, head.result_digest)
 
     @property
-    def has_vote_log(self) -> bool:
-        """Whether a vote log was ever begun beside this ledger."""
-        return self.database.get(VOTES) is not None
+    def vote_log_key(self) -> bytes | None:
+        """The node key whose vote log was begun beside this ledger last."""
+        return self.database.get(VOTES)
 
-    def note_vote_log(self) -> None:
-        """Remember that a vote log was begun, so that its loss is noticed."""
-        if not self.has_vote_log:
+    def has_vote_log(self, node_key: bytes) -> bool:
+        """Whether a vote log of this key was ever begun beside this ledger, and no later key's."""
+        return self.vote_log_key == node_key
+
+    def note_vote_log(self, node_key: bytes) -> None:
+        """Remember that a key's vote log was begun, so that its loss is noticed."""
+        if not self.has_vote_log(node_key):
             batch = self.database.batch()
-            batch.put(VOTES, b"")
+            batch.put(VOTES, node_key)
             self.database.write(batch)
 
     # ---------------------------------------------------------------------------------------------------- reading
+
+    @property
+    def validators(self) -> ValidatorSet:
+        """The set that decides the next height."""
+        return self.epochs.newest
 
     @property
     def history(self) -> Frontier:

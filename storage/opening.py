@@ -11,10 +11,11 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from storage.blocks import Blocks, height_key, stage_block
+from storage.blocks import Blocks, height_key, load_history_from, stage_block
 from storage.database import (
     AREAS,
     CERTIFICATE,
+    EPOCH,
     HEADER,
     HISTORY,
     META,
@@ -24,6 +25,7 @@ from storage.database import (
     DatabaseCorruptError,
     Reader,
 )
+from storage.epoch_links import load_epochs
 from storage.folders import make_folder
 from storage.merkle.log import EMPTY_ROOT, HASH_BYTES, Frontier
 from storage.merkle.state_tree import StateTree, entry_leaf
@@ -38,12 +40,12 @@ from storage.schema.block import (
     verify_certificate,
 )
 from storage.schema.codec import Bytes32, DecodeError, Form, MemberName, Value, encode
+from storage.schema.epochs import EpochError, Epochs
 from storage.schema.genesis import Genesis
 from storage.state import State
 
 FORMAT = b"0"
 VOTES = META + b"votes"
-FROM = META + b"from"
 CHAIN_CHECKED_BLOCKS = 64
 
 
@@ -203,39 +205,28 @@ def genesis_root(genesis: Genesis, genesis_state: Mapping[bytes, bytes]) -> byte
     return tree.prepare({key: entry_leaf(key, value) for key, value in hashes.items()}).root
 
 
-def load_history_from(reader: Reader) -> int:
-    """Read from which height on all blocks are here: 1, or above the snapshot that the ledger began with.
-
-    Raises:
-        DatabaseCorruptError: it is not a height up to the one above the head.
-    """
-    stored = reader.get(FROM)
-    if stored is None:
-        return 1
-    height = int.from_bytes(stored, "big")
-    if len(stored) != 8 or not 1 < height <= head_height(reader) + 1:
-        raise DatabaseCorruptError(AREAS[META], "it says that the blocks begin where none can")
-    return height
-
-
-def load_head(reader: Reader, genesis: Genesis) -> Head:
-    """Read the head, and check its certificate and the chain of the last headers.
+def load_head(reader: Reader, genesis: Genesis) -> tuple[Head, Epochs]:
+    """Read the head and the chain of epochs, and check certificates and the chain of the last headers.
 
     Raises:
         DatabaseCorruptError: names the area and height of what does not hold.
     """
-    blocks, height = Blocks(reader), head_height(reader)
-    head = load_certified(blocks, genesis, height)
+    blocks, height, epochs = Blocks(reader), head_height(reader), load_epochs(reader, genesis)
+    head = load_certified(blocks, epochs, height)
+    if epochs.newest.digest() != head.result.next_validators_hash:
+        raise DatabaseCorruptError(AREAS[EPOCH], "the newest set is not the one that the head hands over to")
     above = head.header
     lowest = load_history_from(reader)
+    if lowest > height + 1:
+        raise DatabaseCorruptError(AREAS[META], "it says that the blocks begin where none can")
     for below in range(height - 1, max(lowest if lowest > 1 else 0, height - CHAIN_CHECKED_BLOCKS) - 1, -1):
         header, result = blocks.header(below), blocks.result(below)
         check_link(header, result, above)
         above = header
-    return head
+    return head, epochs
 
 
-def load_certified(blocks: Blocks, genesis: Genesis, height: int) -> Head:
+def load_certified(blocks: Blocks, epochs: Epochs, height: int) -> Head:
     """Read a header and its result, and check that its certificate, by a quorum, is about both; height 0 has none.
 
     Raises:
@@ -247,8 +238,9 @@ def load_certified(blocks: Blocks, genesis: Genesis, height: int) -> Head:
     certificate = blocks.certificate(height)
     head = make_head(header, result, certificate)
     try:
-        verify_certificate(certificate, VoteType.COMMIT, genesis.chain_id, genesis.validators)
-    except CertificateError as error:
+        validators = epochs.of(certificate.epoch)
+        verify_certificate(certificate, VoteType.COMMIT, epochs.chain_id, validators)
+    except (CertificateError, EpochError) as error:
         raise DatabaseCorruptError(AREAS[CERTIFICATE], str(error), height) from None
     if certificate.height != height:
         raise DatabaseCorruptError(AREAS[CERTIFICATE], f"it is about block {certificate.height}", height)

@@ -14,6 +14,7 @@ from storage.database import (
     AREAS,
     BODY,
     CERTIFICATE,
+    EPOCH,
     HEADER,
     OUTCOMES,
     RESULT,
@@ -23,6 +24,7 @@ from storage.database import (
     DatabaseCorruptError,
     Reader,
 )
+from storage.epoch_links import load_epochs
 from storage.indexes import ID_BYTES
 from storage.merkle import log
 from storage.opening import Head, check_link, load_certified, load_history, load_state
@@ -78,6 +80,7 @@ class PartialVerification:
         self._reader = reader
         self._blocks = Blocks(reader)
         self._genesis = genesis
+        self._epochs = load_epochs(reader, genesis)
         self._from_height = from_height
         self._trail_of = trail_of
         self._below: Head | None = None
@@ -89,7 +92,7 @@ class PartialVerification:
         Raises:
             DatabaseCorruptError: the first thing that does not hold.
         """
-        head = load_certified(self._blocks, self._genesis, height)
+        head = load_certified(self._blocks, self._epochs, height)
         if self._below is not None:
             check_link(self._below.header, self._below.result, head.header)
         transactions = checked_transactions(self._blocks, head.header)
@@ -112,7 +115,9 @@ class PartialVerification:
         Raises:
             DatabaseCorruptError: the first thing that does not hold.
         """
-        head = load_certified(self._blocks, self._genesis, height)
+        head = load_certified(self._blocks, self._epochs, height)
+        if self._epochs.newest.digest() != head.result.next_validators_hash:
+            raise DatabaseCorruptError(AREAS[EPOCH], "the newest set is not the one that the head hands over to")
         load_history(self._reader, head)
         state = load_state(self._reader, self._genesis, head)
         listed: set[bytes] = set()
@@ -159,7 +164,7 @@ class PartialVerification:
         base = self._from_height - 1
         if self._reader.get(HEADER + base.to_bytes(8, "big")) is None:
             return False
-        head = load_certified(self._blocks, self._genesis, base)
+        head = load_certified(self._blocks, self._epochs, base)
         if self._below is not None:
             check_link(head.header, head.result, self._blocks.header(self._from_height))
         return True

@@ -6,7 +6,7 @@
 | ``ledger.created`` | says that one was begun: if the folder is gone then, it was lost |
 | ``ledger.before`` | the one that a snapshot took the place of, until the history that it holds is here again |
 | ``arriving`` | a state on its way (``storage.snapshot``), no ledger yet |
-| ``quarantine/<name>/`` | a damaged ledger, kept as it was found, and ``why`` |
+| ``quarantine/<name>/`` | a damaged ledger, kept as it was found; ``why``; and which ``votes`` stood beside it |
 
 Nothing is repaired and nothing in quarantine is ever removed by the program: what a damaged disk left is evidence.
 After a crash between any two steps the next start goes on from there.
@@ -22,7 +22,7 @@ from storage.folders import make_folder, rename_durably, sync_folder
 QUARANTINES_MAX = 4
 """A disk that damages one ledger after the other is not healed by fetching: then the node stops for its operator."""
 
-_WHY = "why"
+_WHY, _VOTES = "why", "votes"
 
 
 class QuarantineFullError(Exception):
@@ -37,6 +37,8 @@ class Quarantined:
 
     name: str
     why: str
+    votes: str
+    """The name of the vote log that stood beside it: it must be there still."""
 
 
 def created_marker(ledger: Path) -> Path:
@@ -54,8 +56,10 @@ def arriving_folder(ledger: Path) -> Path:
     return ledger.with_name("arriving")
 
 
-def set_aside(ledger: Path, name: str, why: str) -> Path:
+def set_aside(ledger: Path, name: str, why: str, votes: str) -> Path:
     """Put a damaged or lost ledger into quarantine, so that another can begin; returns where it lies.
+
+    ``votes`` is the name of the vote log beside it, which the ledger remembered and the next one must.
 
     Raises:
         QuarantineFullError: too many lie there.
@@ -66,6 +70,7 @@ def set_aside(ledger: Path, name: str, why: str) -> Path:
         raise QuarantineFullError(f"{len(taken)} damaged ledgers lie in {folder}")
     place = folder / next(each for each in (name, *(f"{name}-{n}" for n in range(2, 99))) if each not in taken)
     make_folder(place)
+    _write(place / _VOTES, votes)
     _write(place / _WHY, why)
     if ledger.exists():
         rename_durably(ledger, place / ledger.name)
@@ -78,7 +83,7 @@ def quarantined(ledger: Path) -> tuple[Quarantined, ...]:
     """Return what lies in quarantine beside a ledger, oldest first."""
     folder = ledger.with_name("quarantine")
     places = sorted(place for place in folder.iterdir() if place.is_dir()) if folder.is_dir() else []
-    return tuple(Quarantined(place.name, _read(place / _WHY)) for place in places)
+    return tuple(Quarantined(place.name, _read(place / _WHY), _read(place / _VOTES)) for place in places)
 
 
 def replace_ledger(ledger: Path) -> None:

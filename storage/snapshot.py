@@ -22,17 +22,22 @@ from storage.schema.block import (
     Header,
     Result,
     VoteType,
+    certified,
     verify_certificate,
 )
 from storage.schema.codec import Bytes32, Form, Uint, Value
+from storage.schema.epochs import EpochError, Epochs, load_epochs
 from storage.schema.genesis import Genesis
-from storage.schema.validators import ValidatorSet
 
 PARTS_MAX = 4096
 VALUE_BYTES_MAX = 1 << 20
 PART_BYTES_MAX = 6 << 20
 SEEN_BYTES_MAX = 1 << 20
-_FOUNDATION_BYTES_MAX = HEADER_BYTES_MAX + RESULT_BYTES_MAX + CERTIFICATE_BYTES_MAX + 36 * PATH_HASHES_MAX + (1 << 18)
+# A link takes about 200 bytes for each validator: more than a thousand of ten members.
+_EPOCHS_BYTES_MAX = 4 << 20
+_FOUNDATION_BYTES_MAX = (
+    HEADER_BYTES_MAX + RESULT_BYTES_MAX + CERTIFICATE_BYTES_MAX + 36 * PATH_HASHES_MAX + (1 << 18) + _EPOCHS_BYTES_MAX
+)
 
 
 class SnapshotError(Exception):
@@ -42,13 +47,18 @@ class SnapshotError(Exception):
 
 
 class Foundation(Value, frozen=True):
-    """What a snapshot stands on: ``peaks`` are those of the history below, ``parts`` all parts' hashes, in order."""
+    """What a snapshot stands on.
+
+    ``peaks`` are those of the history below, ``parts`` the hashes of all parts, in order; ``epochs`` is the chain that
+    leads from genesis to the validators of the next height, as a file (docs/spec/epochs.md).
+    """
 
     header: Header
     result: Result
     certificate: Certificate
     peaks: Annotated[tuple[Bytes32, ...], msgspec.Meta(max_length=PATH_HASHES_MAX)]
     parts: Annotated[bytes, msgspec.Meta(max_length=PARTS_MAX * HASH_BYTES)]
+    epochs: Annotated[bytes, msgspec.Meta(max_length=_EPOCHS_BYTES_MAX)]
 
     def part_hash(self, part: int) -> bytes:
         """Return the hash that a part must have."""
@@ -69,20 +79,22 @@ Part = tuple[tuple[bytes, bytes], ...]
 FOUNDATION: Form[Foundation] = Form(Foundation, _FOUNDATION_BYTES_MAX)
 
 
-def check_foundation(foundation: Foundation, genesis: Genesis, validators: ValidatorSet) -> None:
-    """Check that all of a foundation hangs on its certificate.
+def check_foundation(foundation: Foundation, genesis: Genesis) -> Epochs:
+    """Check that all of a foundation hangs on its certificate; returns the chain of epochs, proven from genesis.
 
     Raises:
         SnapshotError: names what does not.
     """
     header, result, certificate = foundation.header, foundation.result, foundation.certificate
     try:
-        verify_certificate(certificate, VoteType.COMMIT, genesis.chain_id, validators)
-    except CertificateError as error:
+        epochs = load_epochs(foundation.epochs, genesis)
+        verify_certificate(certificate, VoteType.COMMIT, genesis.chain_id, epochs.of(certificate.epoch))
+    except (CertificateError, EpochError) as error:
         raise SnapshotError(str(error)) from None
-    stated = (certificate.height, certificate.digest, certificate.result)
-    if stated != (header.height, header.digest(), result.digest()):
+    if not certified(header, result, certificate):
         raise SnapshotError("the certificate is about something else")
+    if epochs.newest.digest() != result.next_validators_hash:
+        raise SnapshotError("the chain of epochs does not lead to those who decide next")
     if len(foundation.peaks) != header.height.bit_count():
         raise SnapshotError("the history does not reach the block")
     if Frontier(header.height, foundation.peaks).root() != header.history_root:
@@ -91,6 +103,7 @@ def check_foundation(foundation: Foundation, genesis: Genesis, validators: Valid
         raise SnapshotError("other parts than a state of this network has")
     if root_of_parts(foundation.parts) != result.state_root:
         raise SnapshotError("the parts are not those of the certified state")
+    return epochs
 
 
 class HeldSnapshot:
@@ -108,6 +121,7 @@ class HeldSnapshot:
             head.certificate,
             tuple(peaks[at : at + HASH_BYTES] for at in range(0, len(peaks), HASH_BYTES)),
             ledger.state.part_hashes(),
+            ledger.epochs.render(),
         )
         self.part_count = part_count(depth)
         self._digits = part_digits(depth)

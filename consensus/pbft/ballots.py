@@ -103,6 +103,28 @@ class Ballots:
                 return certificate
         return None
 
+    def contradicted(self, certificate: Certificate, kind: VoteType) -> list[tuple[Vote, Vote]]:
+        """Return whose votes, as held here, contradict what a certificate that holds shows: an equivocator's.
+
+        Who tells each of two backups something else is found out so, when one of them shows what it was told.
+        """
+        found: list[tuple[Vote, Vote]] = []
+        if not 0 <= certificate.height - self._height < HEIGHTS_HELD:
+            return found
+        held = self._held[certificate.height - self._height][kind is VoteType.COMMIT]
+        statement = (certificate.view, certificate.digest, certificate.result)
+        primary = self._members.primary(certificate.view, certificate.height)
+        for signer, signature in zip(certificate.signers, certificate.signatures, strict=True):
+            ballot = held.get(signer)
+            if ballot is None or ballot.vote.view != certificate.view or ballot.statement == statement:
+                continue
+            if signer != self._members.position and self.holds(ballot):
+                its_kind = VoteType.PROPOSAL if kind is VoteType.PREPARE and signer == primary else kind
+                epoch, view, height = certificate.epoch, certificate.view, certificate.height
+                shown = Vote(its_kind, epoch, view, height, certificate.digest, certificate.result, signer, signature)
+                found.append((ballot.vote, shown))
+        return found
+
     def advance(self, height: int) -> None:
         """Forget what is below ``height``, which is in flight from now on."""
         for _ in range(min(height - self._height, HEIGHTS_HELD)):

@@ -2,26 +2,39 @@
 
 from itertools import pairwise
 
-from consensus.engine import Signer
 from consensus.pbft.messages import NewView, SignedChange, Status, Vote
+from consensus.signer import Signer
 from storage.schema.block import ZERO_DIGEST, Certificate, VoteType, vote_preimage
 from storage.schema.validators import ValidatorSet, faults_tolerated
 
 
 class Membership:
-    """One replica's place in the validator set, with its signer. Certificates that hold are remembered, a few."""
+    """One replica's place in the validator set, with its signer. Certificates that hold are remembered, a few.
+
+    ``handover_height`` is that of the block which handed over to this set, or 0: in its epoch nobody certified it.
+    ``is_seated`` is False for a member of the set that votes with another key than ours.
+    """
 
     def __init__(
-        self, name: str, chain_id: bytes, validators: ValidatorSet, signer: Signer, rotation_blocks: int
+        self,
+        name: str,
+        chain_id: bytes,
+        validators: ValidatorSet,
+        signer: Signer,
+        rotation_blocks: int,
+        handover_height: int = 0,
+        *,
+        is_seated: bool = True,
     ) -> None:
         self.name = name
         self.chain_id = chain_id
         self.validators = validators
         self.epoch = validators.epoch
+        self.handover_height = handover_height
         self.validators_hash = validators.digest()
         self.names = tuple(validator.name for validator in validators.validators)
         self.positions = {member: position for position, member in enumerate(self.names)}
-        self.position = self.positions.get(name)
+        self.position = self.positions.get(name) if is_seated else None
         self.quorum = validators.quorum
         self.faults_tolerated = faults_tolerated(len(self.names))
         self._rotation_blocks = rotation_blocks
@@ -31,6 +44,10 @@ class Membership:
     def primary(self, view: int, height: int) -> int:
         """Return the position of the primary for a height in a view."""
         return self.validators.primary(view, height, self._rotation_blocks)
+
+    def certified_height(self, certificate: Certificate | None) -> int:
+        """Return the height that a replica states by its head's certificate; without one it has none of this epoch."""
+        return self.handover_height if certificate is None else certificate.height
 
     def vote(self, kind: VoteType, view: int, height: int, digest: bytes, result: bytes = ZERO_DIGEST) -> Vote:
         """Sign a vote of ours. It must be persisted before anyone hears it."""

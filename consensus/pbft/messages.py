@@ -1,8 +1,8 @@
 """What replicas say to each other: closed structs, their limits, and the bytes that are signed (docs/spec/pbft.md).
 
 A vote signs the one preimage of ``storage.schema.block``. VIEW-CHANGE, NEW-VIEW and STATUS sign their own tags over
-their own encoding. HELLO and ANSWER are not signed: they are between two members of one authenticated channel, and
-what an ANSWER hands back is signed by who asked.
+their own encoding. HELLO, ANSWER and COMPLAINT are not signed: they are between two members of one authenticated
+channel, and what an ANSWER hands back is signed by who asked.
 """
 
 from enum import IntEnum
@@ -155,9 +155,29 @@ class Answer(Value, frozen=True, tag=7):
     change: SignedChange | None
 
 
-Message = Proposal | Vote | ViewChange | NewView | Status | Hello | Answer
+class Complaint(Value, frozen=True, tag=8):
+    """The primary of ``view`` at ``height`` leaves out what it should order. It binds nobody, not even its sender."""
+
+    epoch: Uint
+    view: Uint
+    height: Uint
+
+
+Message = Proposal | Vote | ViewChange | NewView | Status | Hello | Answer | Complaint
 MESSAGE: Form[Message] = Form(Message, MESSAGE_BYTES_MAX)
 NO_SIGNATURE = bytes(64)
+
+
+def epoch_of(message: Message) -> int | None:
+    """Return the epoch that a message is of; an ANSWER is of the HELLO that asked."""
+    match message:
+        case Proposal():
+            return message.header.epoch
+        case ViewChange():
+            return message.signed.change.epoch
+        case Answer():
+            return None
+    return message.epoch
 
 
 def proposal_vote(proposal: Proposal, digest: bytes, signer: int) -> Vote:

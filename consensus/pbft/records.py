@@ -30,6 +30,7 @@ class ViewRecord(Value, frozen=True, tag=3):
     that is zero. ``new_view`` is kept to help others until a certificate of this view can take its place.
     """
 
+    epoch: Uint
     view: Uint
     entered: bool
     base: Uint

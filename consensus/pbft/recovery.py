@@ -11,12 +11,13 @@ from consensus.pbft.records import RECORD, HaltRecord, PreparedRecord, Record, V
 from consensus.pbft.slot import Block
 from consensus.pbft.state import FORGETFUL, State
 from consensus.pbft.timers import HELLO
-from consensus.pbft.views import announce, enter_proven, learn
+from consensus.pbft.views import announce, enter_proven, learn, recognise
 from consensus.pbft.voting import arrive
 from storage.schema.block import VoteType
 from storage.schema.codec import DecodeError
 
 HELLO_INTERVAL_MS = 1_000
+AHEAD = "the vote log is ahead of the ledger: the ledger was restored from an older copy"
 
 
 def restore(state: State, recovered: Recovered) -> None:
@@ -40,12 +41,18 @@ def restore(state: State, recovered: Recovered) -> None:
         return
     for record in records:
         _restore_record(state, record)
-    if recovered.certificate is not None:
-        enter_proven(state, recovered.certificate)
+    if state.head.certificate is not None:
+        enter_proven(state, state.head.certificate)
 
 
 def _restore_record(state: State, record: Record) -> None:
     slot = state.slot
+    epoch = _epoch_of(record)
+    if epoch is not None and epoch != state.members.epoch:
+        # What was promised in an epoch that is over is spent with it.
+        if epoch > state.members.epoch:
+            state.halt(AHEAD)
+        return
     if isinstance(record, ViewRecord):
         state.view, state.entered = record.view, record.entered
         state.base, state.selected, state.new_view = record.base, record.selected, record.new_view
@@ -55,7 +62,7 @@ def _restore_record(state: State, record: Record) -> None:
         return
     height = record.vote.height if isinstance(record, VoteRecord) else record.certificate.height
     if height > state.height:
-        state.halt("the vote log is ahead of the ledger: the ledger was restored from an older copy")
+        state.halt(AHEAD)
     if height != state.height:
         return
     if isinstance(record, VoteRecord):
@@ -71,6 +78,17 @@ def _restore_record(state: State, record: Record) -> None:
         slot.prepared_logged = True
         slot.bodies_logged.add(digest)
         slot.blocks.setdefault(digest, Block(record.header, digest, record.leaves, b""))
+
+
+def _epoch_of(record: Record) -> int | None:
+    match record:
+        case VoteRecord(vote, _, _):
+            return vote.epoch
+        case PreparedRecord(certificate, _, _):
+            return certificate.epoch
+        case ViewRecord():
+            return record.epoch
+    return None
 
 
 def greet(state: State, start_number: bytes) -> None:
@@ -92,8 +110,6 @@ def say_hello(state: State) -> None:
 
 def on_hello(state: State, position: int, message: Hello) -> None:
     """Tell one who starts what we hold of its key, and where we are."""
-    if message.epoch != state.members.epoch:
-        return
     change = state.changes.get(position)
     state.send(
         position, Answer(message.start, state.ballots.newest(position), None if change is None else change.signed)
@@ -140,13 +156,11 @@ def resume(state: State) -> None:
 
 def on_status(state: State, position: int, message: Status) -> None:
     """Learn from one who is ahead, help one who is behind."""
-    if message.epoch != state.members.epoch:
-        return
     certificate = message.certificate
     if message.signer != position or not state.members.has_signed(position, message):
         state.fault(position, "a STATUS that its sender did not sign")
         return
-    if (0 if certificate is None else certificate.height) != message.height:
+    if state.members.certified_height(certificate) != message.height:
         state.fault(position, "a STATUS without the certificate of its height")
         return
     if certificate is not None and _is_news(state, message):
@@ -180,7 +194,7 @@ def on_advanced(state: State, event: Advanced) -> None:
     certificate = event.certificate
     assert certificate.height == event.header.height, "a certificate is of the block that it comes with"
     if certificate.height > state.head.height:
-        state.recognise(certificate, VoteType.COMMIT)
+        recognise(state, certificate, VoteType.COMMIT)
         arrive(state, certificate)
 
 

@@ -10,20 +10,22 @@ from consensus.engine import (
     Event,
     Executed,
     Fault,
+    LaterEpoch,
+    Neglected,
     PeerConnected,
     Received,
     Recovered,
-    Signer,
     TimerFired,
     ViewEntered,
     WorkWaiting,
 )
-from consensus.pbft import recovery, views, voting, watch
+from consensus.pbft import complaints, recovery, views, voting, watch
 from consensus.pbft.ballots import HEIGHTS_HELD
 from consensus.pbft.membership import Membership
 from consensus.pbft.messages import (
     MESSAGE,
     Answer,
+    Complaint,
     Hello,
     Message,
     NewView,
@@ -31,9 +33,11 @@ from consensus.pbft.messages import (
     Status,
     ViewChange,
     Vote,
+    epoch_of,
     proposal_vote,
 )
 from consensus.pbft.state import Head, State
+from consensus.signer import Signer
 from storage.schema.block import ZERO_DIGEST, VoteType
 from storage.schema.codec import DecodeError
 from storage.schema.validators import ValidatorSet
@@ -43,10 +47,24 @@ class Pbft:
     """One replica of PBFT, or an observer; see :class:`consensus.engine.Engine`."""
 
     def __init__(
-        self, name: str, chain_id: bytes, validators: ValidatorSet, signer: Signer, *, rotation_blocks: int = 64
+        self,
+        name: str,
+        chain_id: bytes,
+        validators: ValidatorSet,
+        signer: Signer,
+        *,
+        rotation_blocks: int = 64,
+        handover_height: int = 0,
+        is_seated: bool = True,
     ) -> None:
-        """Make the replica of a member; ``rotation_blocks`` is the chain's parameter of that name."""
-        self._members = Membership(name, chain_id, validators, signer, rotation_blocks)
+        """Make the replica of a member, or of an observer that is none of the validators.
+
+        ``rotation_blocks`` is the chain's parameter of that name; at ``handover_height`` these validators took over.
+        ``is_seated`` is whether the set, if it names this member, names the key that ``signer`` signs with.
+        """
+        self._members = Membership(
+            name, chain_id, validators, signer, rotation_blocks, handover_height, is_seated=is_seated
+        )
         self._state: State | None = None
         self._heights: dict[str, int] = {}
 
@@ -80,7 +98,8 @@ class Pbft:
         """Take up where the disk says we were."""
         assert self._state is None, "a replica starts once"
         header, certificate = recovered.header, recovered.certificate
-        head = Head(header.height, header.digest(), recovered.result, certificate)
+        is_own = certificate is not None and certificate.epoch == self._members.epoch
+        head = Head(header.height, header.digest(), recovered.result, certificate if is_own else None)
         self._state = state = State(self._members, head, now_ms)
         recovery.restore(state, recovered)
         state.effects.append(ViewEntered(state.view, self.primary))
@@ -97,6 +116,9 @@ class Pbft:
                 watch.on_timer(self.state, name)
             case WorkWaiting(waiting):
                 self.state.work_waiting = waiting
+            case Neglected(primary):
+                if primary == self.primary:
+                    complaints.complain(self.state)
             case Drafted():
                 voting.on_drafted(self.state, event)
             case Checked(digest, refusal):
@@ -125,16 +147,22 @@ class Pbft:
 
     def _on_received(self, peer: str, data: bytes) -> None:
         position = self._members.positions.get(peer)
-        if position is None or position == self._members.position:
-            self.state.effects.append(Fault(peer, "a message from one who is no other validator"))
-            return
         try:
             message = MESSAGE.decode(data)
         except DecodeError as error:
-            self.state.fault(position, f"a message that does not decode: {error.code}")
+            self.state.effects.append(Fault(peer, f"a message that does not decode: {error.code}"))
             return
-        self.state.heard.add(position)
-        self._dispatch(position, message)
+        epoch = epoch_of(message)
+        if epoch is not None and epoch != self._members.epoch:
+            # Who lags is honest, and may be no validator any more; who is ahead may be one that is not known here yet.
+            if epoch > self._members.epoch:
+                self.state.effects.append(LaterEpoch(peer))
+        elif position is None or position == self._members.position:
+            if epoch is not None:  # An ANSWER may come late, from one who has ceased to validate.
+                self.state.effects.append(Fault(peer, "a message from one who is no other validator"))
+        else:
+            self.state.heard.add(position)
+            self._dispatch(position, message)
 
     def _dispatch(self, position: int, message: Message) -> None:
         state = self.state
@@ -155,14 +183,14 @@ class Pbft:
                 recovery.on_hello(state, position, message)
             case Answer():
                 recovery.on_answer(state, position, message)
+            case Complaint():
+                complaints.on_complaint(state, position, message)
 
     def _note_height(self, position: int, height: int) -> None:
         name = self._members.names[position]
         self._heights[name] = max(height, self._heights.get(name, 0))
 
     def _on_vote(self, position: int, vote: Vote) -> None:
-        if vote.epoch != self._members.epoch:
-            return
         is_commit = vote.kind is VoteType.COMMIT
         primary = self._members.primary(vote.view, vote.height)
         if vote.signer != position or (vote.result != ZERO_DIGEST) != is_commit:
@@ -180,8 +208,6 @@ class Pbft:
 
     def _on_proposal(self, position: int, proposal: Proposal) -> None:
         state, header = self.state, proposal.header
-        if header.epoch != self._members.epoch:
-            return
         if position != self._members.primary(proposal.view, header.height):
             state.fault(position, "a PROPOSAL from a member that is not its primary")
             return

@@ -38,11 +38,9 @@ def change_objection(members: Membership, signed: SignedChange) -> str | None:
     if not members.has_signed(change.signer, signed):
         return "a change with a bad signature"
     certificate = change.certificate
-    if (certificate is None) != (change.height == 0):
+    if members.certified_height(certificate) != change.height:
         return "a change without the certificate of its height"
-    if certificate is not None and (
-        certificate.height != change.height or not members.is_certificate(certificate, VoteType.COMMIT)
-    ):
+    if certificate is not None and not members.is_certificate(certificate, VoteType.COMMIT):
         return "a change with a bad commit certificate"
     return None if change.prepared is None else _prepared_objection(members, signed, change.prepared)
 

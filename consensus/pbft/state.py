@@ -23,7 +23,10 @@ FORGETFUL = (
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """The last committed block: height, digest, digest of its result, and the proof of both (none for height 0)."""
+    """The last committed block: height, digest, digest of its result, and the proof of both.
+
+    There is none of height 0, nor of a block that another epoch's validators have certified.
+    """
 
     height: int
     digest: bytes
@@ -39,6 +42,7 @@ class State:
         base: the height on which the view was opened; at ``base + 1`` it allows only ``selected``, unless zero.
         new_view: what opened the view, for who lacks it, until a certificate of this view can take its place.
         changes: the newest VIEW-CHANGE of each validator, our own among them.
+        complaints: who has said that the primary of this view and height leaves something out.
         stirred: whether those changed, or our view did, since they were last looked at.
         start_number, answers: the number of this start, and who has answered it.
         started, halted: whether the wait of the start is over, and whether we must not vote any more.
@@ -60,10 +64,11 @@ class State:
         self.slot = Slot()
         self.view = 0
         self.entered = True
-        self.base = 0
+        self.base = members.handover_height
         self.selected = ZERO_DIGEST
         self.new_view: NewView | None = None
         self.changes: dict[int, ViewChange] = {}
+        self.complaints: set[int] = set()
         self.stirred = False
         self.start_number = bytes(16)
         self.answers: set[int] = set()
@@ -150,7 +155,7 @@ class State:
 
     def view_record(self) -> ViewRecord:
         """Return what the log must say of the view that we are bound to."""
-        return ViewRecord(self.view, self.entered, self.base, self.selected, self.new_view)
+        return ViewRecord(self.members.epoch, self.view, self.entered, self.base, self.selected, self.new_view)
 
     def prepared_records(self) -> tuple[PreparedRecord, ...]:
         """Return the record of what is prepared, unless the log has it, and take it as logged."""
@@ -217,7 +222,10 @@ class State:
     def move_to(self, head: Head) -> None:
         """Take a committed block as the head: all that concerned its height is spent."""
         assert head.height > self.head.height, "heights only grow"
+        primary = self.primary
         self.head = head
+        if self.primary != primary:
+            self.complaints.clear()
         self.slot = Slot()
         self.ballots.advance(head.height + 1)
         self.proposals = {key: value for key, value in self.proposals.items() if key[0] > head.height}

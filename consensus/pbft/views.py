@@ -21,6 +21,7 @@ def leave(state: State, view: int) -> None:
     assert state.may_vote, "a VIEW-CHANGE is a promise"
     assert view > state.view, "views only grow"
     state.view, state.entered, state.new_view = view, False, None
+    state.complaints.clear()
     state.patience.failed += 1
     state.slot.forget_proposals()
     prepared = state.slot.prepared
@@ -58,6 +59,7 @@ def enter(state: State, view: int, base: int, selected: bytes, new_view: NewView
     """Take part in a view that a NEW-VIEW, or a commit certificate of this view, has opened."""
     state.view, state.entered, state.new_view = view, True, new_view
     state.base, state.selected = base, selected
+    state.complaints.clear()
     state.slot.forget_proposals()
     state.stirred = True
     state.asked = False
@@ -81,9 +83,16 @@ def enter_proven(state: State, certificate: Certificate) -> bool:
     return True
 
 
+def recognise(state: State, certificate: Certificate, kind: VoteType) -> None:
+    """Look whose votes a certificate that holds shows: ours that our log lacks, or another's that we know otherwise."""
+    state.recognise(certificate, kind)
+    for held, shown in state.ballots.contradicted(certificate, kind):
+        accuse(state, held, shown)
+
+
 def learn(state: State, certificate: Certificate, witness: int) -> None:
     """Use a commit certificate that holds, shown by a validator: to commit, to catch up, or to enter its view."""
-    state.recognise(certificate, VoteType.COMMIT)
+    recognise(state, certificate, VoteType.COMMIT)
     state.witness(certificate, (witness,))
     if certificate.height > state.head.height:
         if certificate.height == state.height and state.slot.decided is None:
@@ -129,7 +138,7 @@ def _leaves_objection(message: ViewChange) -> str | None:
 def _learn_from(state: State, signed: SignedChange) -> None:
     change = signed.change
     if change.prepared is not None:
-        state.recognise(change.prepared.certificate, VoteType.PREPARE)
+        recognise(state, change.prepared.certificate, VoteType.PREPARE)
     if change.certificate is not None:
         learn(state, change.certificate, change.signer)
 

@@ -10,6 +10,7 @@ from starlette.responses import Response
 from node.api.events import Events
 from node.api.health import Health
 from node.api.limits import Limits
+from node.api.members import Members
 from node.api.problems import (
     ProblemError,
     answer_bug,
@@ -21,7 +22,7 @@ from node.api.problems import (
 )
 from node.api.queries import Queries
 from node.api.records import Records
-from node.api.replies import reply
+from node.api.replies import OCTETS, reply
 from node.api.services import Services
 from node.api.transactions import BATCH_BYTES_MAX, Transactions
 from node.api.verification import Verification
@@ -46,6 +47,10 @@ class Node:
     async def genesis(self) -> Response:
         """The genesis file of the network, byte for byte."""
         return Response(self._services.genesis_file, media_type="application/json")
+
+    async def epochs(self) -> Response:
+        """The file of epochs, which proves every later validator set from genesis on."""
+        return Response(self._services.ledger.epochs.render(), media_type=OCTETS)
 
     async def metrics(self) -> Response:
         """Counters, for Prometheus."""
@@ -74,7 +79,8 @@ def create_app(services: Services) -> FastAPI:
     app.add_api_route("/metrics", node.metrics, methods=["GET"], tags=["node"])
     app.add_api_route("/v1/status", node.status, methods=["GET"], tags=["node"])
     app.add_api_route("/v1/genesis", node.genesis, methods=["GET"], tags=["node"])
-    for part in (Transactions, Records, Queries, Events, Verification):
+    app.add_api_route("/v1/epochs", node.epochs, methods=["GET"], tags=["node"])
+    for part in (Transactions, Records, Queries, Members, Events, Verification):
         app.include_router(part(services).router)
     bounds = {"/v1/transactions": BATCH_BYTES_MAX, "/v1/records": services.record_bytes_max}
     app.add_middleware(

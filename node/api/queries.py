@@ -13,6 +13,8 @@ from node.api.problems import ProblemError, not_found
 from node.api.replies import body_of, person, reply, typed
 from node.api.services import Services
 from node.contracts.entries import load_access, load_consent, load_record
+from node.contracts.evidence import load_evidence
+from node.contracts.proposals import load_proposal
 from node.execution import views
 from node.execution.rendering import show_time_ms
 from node.execution.trails import audit
@@ -22,7 +24,7 @@ from storage.schema.codec import encode, typed_id
 MATCHES_MAX = 20
 KEY_HEX_MAX = 512
 ENTRIES_PER_TURN = 20
-_TYPED = re.compile(r"([rcxa])-([a-z2-7]{1,52})")
+_TYPED = re.compile(r"([rcxaep])-([a-z2-7]{1,52})")
 _HEX = re.compile(r"[0-9a-f]{1,64}")
 
 Id = Annotated[str, Path(max_length=64, description="typed id")]
@@ -57,13 +59,14 @@ class Queries:
             ("/v1/resolve/{text}", self.resolve),
             ("/v1/blocks/{height}", self.block),
             ("/v1/state/{key}", self.state),
-            ("/v1/members", self.members),
             ("/v1/people/{did}", self.person),
             ("/v1/practitioners", self.practitioners),
             ("/v1/records", self.records),
             ("/v1/records/{record}", self.record),
             ("/v1/consents", self.consents),
             ("/v1/consents/{consent}", self.consent),
+            ("/v1/evidence", self.all_evidence),
+            ("/v1/evidence/{evidence}", self.evidence),
             ("/v1/audit/patients/{did}", self.audit_patient),
             ("/v1/audit/records/{record}", self.audit_record),
         ):
@@ -93,10 +96,14 @@ class Queries:
 
     def _is(self, prefix: str, raw: bytes) -> bool:
         state = self._ledger.state
+        if prefix == "p":
+            return load_proposal(state, raw) is not None
         if prefix == "r":
             return load_record(state, raw) is not None
         if prefix == "a":
             return load_access(state, raw) is not None
+        if prefix == "e":
+            return load_evidence(state, raw) is not None
         consent = load_consent(state, raw)
         return consent is not None and consent.is_exclusion is (prefix == "x")
 
@@ -126,7 +133,7 @@ class Queries:
         if height == 0:
             return shown
         block = self._ledger.block(height)
-        names = [validator.name for validator in self._services.genesis.validators.validators]
+        names = [validator.name for validator in self._ledger.epochs.of(header.epoch).validators]
         outcomes = map(OUTCOME.decode, block.outcomes)
         return shown | {
             "state_root": block.result.state_root.hex(),
@@ -155,11 +162,6 @@ class Queries:
             shown["header"], shown["result"] = encode(head.header).hex(), encode(head.result).hex()
             shown["certificate"] = encode(head.certificate).hex() if head.certificate else None
         return reply(shown)
-
-    async def members(self) -> Response:
-        """The network's members and their public keys."""
-        names = [member.name for member in self._services.genesis.body.members]
-        return reply({"members": [views.show_member(self._ledger.state, name) for name in names]})
 
     async def person(self, did: PathDid) -> Response:
         """Who stands under a DID."""
@@ -209,6 +211,15 @@ class Queries:
             is_for_patient=is_for_patient,
         )
         return reply(shown | {"height": self._ledger.head.header.height})
+
+    async def all_evidence(self) -> Response:
+        """Which members' keys signed two votes that contradict each other, the newest first."""
+        return reply({"evidence": views.list_evidence(self._ledger.state)})
+
+    async def evidence(self, evidence: Id) -> Response:
+        """What is proved against one member's key at one height."""
+        raw = typed("e", evidence, "evidence")
+        return _found(views.show_evidence(self._ledger.state, raw), "evidence", "evidence.not_found")
 
     async def audit_patient(self, did: PathDid, since: From = "", until: To = "") -> Response:
         """Who saw or changed what of a patient, oldest first."""

@@ -16,7 +16,7 @@ from node.contracts.entries import (
     load_uses,
     uses_key,
 )
-from node.contracts.people import acting_member, signing_person, validity
+from node.contracts.people import acting_member, is_removed, signing_person, validity
 from node.contracts.policy import OWN, Decision, Request, decide
 from storage.schema.calls import RequestAccess, ServeAccess
 from storage.schema.codec import encode
@@ -38,13 +38,15 @@ def request(call: Call, state: StateReader) -> Changes:
         raise ContractError("record.not_found", "record", "the ledger holds no such record")
     if arguments.purpose not in PURPOSES:
         raise ContractError("purpose.unknown", "purpose", "no purpose of use of HL7 has this code")
+    if is_removed(record.custodian, state):
+        raise ContractError("record.unservable", "record", f"its custodian {record.custodian} has been removed")
     denied = AccessDenied(arguments.record, record.patient, did, person.member, arguments.purpose)
     if did == record.patient:
         decision, consents = OWN, []
     else:
         if isinstance(person, Patient):
             raise _told(denied, "identity.not_practitioner", "only practitioners, or the record's own patient")
-        invalid = validity(person, call.time_s)
+        invalid = validity(person, call.time_s, state)
         if invalid:
             raise _told(denied, invalid, "the enrolment does not hold at this time")
         asked = read_request(did, person, arguments.record, record, arguments.purpose, call.time_s)
@@ -149,7 +151,7 @@ def withheld(state: StateReader, access: AccessEntry, record: RecordEntry, time_
     if access.requester == record.patient:
         return ""
     assert isinstance(person, Practitioner), "only practitioners read for others"
-    invalid = validity(person, time_ms // 1000)
+    invalid = validity(person, time_ms // 1000, state)
     if invalid:
         return invalid
     assert access.consent is not None, "only patients read without a consent"

@@ -10,6 +10,7 @@ import msgspec
 
 from storage.schema.events import Event, Refused
 from storage.schema.genesis import Parameters
+from storage.schema.validators import ValidatorSet
 
 DETAIL_CHARACTERS_MAX = 256
 
@@ -23,7 +24,10 @@ class StateReader(Protocol):
 
 
 class Call(msgspec.Struct, frozen=True, gc=False):
-    """One call, its signatures verified and its payer bound; ``time_ms`` is the block's."""
+    """One call, its signatures verified and its payer bound; ``time_ms`` is the block's.
+
+    ``validators`` is the set that decides the block. What the block's calls make of it stands in the state.
+    """
 
     tx_id: bytes
     signers: tuple[bytes, ...]
@@ -33,6 +37,8 @@ class Call(msgspec.Struct, frozen=True, gc=False):
     height: int
     time_ms: int
     parameters: Parameters
+    validators: ValidatorSet
+    chain_id: bytes
 
     @property
     def time_s(self) -> int:

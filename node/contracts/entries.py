@@ -12,10 +12,14 @@ import msgspec
 
 from node.contracts.contract import StateReader
 from storage.schema.calls import Provision
+from storage.schema.codec import Role
 from storage.schema.seen import seen_count_key
 from storage.schema.validators import ValidatorSet
 
 T = TypeVar("T")
+
+MEMBER = b"member/"
+KeyKind = Literal["organisation", "node", "service", "encryption"]
 
 
 class Entry(msgspec.Struct, array_like=True, forbid_unknown_fields=True, frozen=True, gc=False):
@@ -23,7 +27,7 @@ class Entry(msgspec.Struct, array_like=True, forbid_unknown_fields=True, frozen=
 
 
 class MemberEntry(Entry, frozen=True):
-    """A member, its four keys, and where its node is found; ``addresses`` and ``roles`` as in genesis."""
+    """A member, its four keys, where its node is found, its roles (none: removed), and when it last replaced keys."""
 
     name: str
     organisation_key: bytes
@@ -31,14 +35,16 @@ class MemberEntry(Entry, frozen=True):
     service_key: bytes
     encryption_key: bytes
     addresses: tuple[str, ...]
-    roles: tuple[str, ...]
+    roles: tuple[Role, ...]
+    rekeyed_ms: int | None
 
 
 class KeyEntry(Entry, frozen=True):
-    """Whose an Ed25519 key is, for keys that are no inception key of a person: a member's."""
+    """Whose a member's key is, or was until the block time ``retired_ms``: it stays, so that none is used again."""
 
-    kind: Literal["organisation", "node", "service"]
+    kind: KeyKind
     member: str
+    retired_ms: int | None
 
 
 class Patient(Entry, frozen=True, tag="patient"):
@@ -123,7 +129,7 @@ class AccessEntry(Entry, frozen=True):
 
 
 def members_key() -> bytes:
-    """Where the names of all members are listed, in order."""
+    """Where the names of all present members are listed, in order."""
     return b"members/"
 
 
@@ -134,11 +140,11 @@ def validators_key() -> bytes:
 
 def member_key(name: str) -> bytes:
     """Where a member stands."""
-    return b"member/" + name.encode()
+    return MEMBER + name.encode()
 
 
 def key_key(public_key: bytes) -> bytes:
-    """Where it stands whose an Ed25519 key is."""
+    """Where it stands which member a key is of, or was."""
     return b"key/" + public_key
 
 
@@ -187,85 +193,87 @@ def access_key(access: bytes) -> bytes:
     return b"access/" + access
 
 
-def _reader(value_type: Any) -> Callable[[bytes], Any]:
+def reader(value_type: Any) -> Callable[[bytes], Any]:
+    """Return what decodes the values of one form."""
     return msgspec.msgpack.Decoder(value_type).decode
 
 
-_MEMBER = _reader(MemberEntry)
-_KEY = _reader(KeyEntry)
-_PERSON = _reader(Person)
-_RECORD = _reader(RecordEntry)
-_CONSENT = _reader(ConsentEntry)
-_ACCESS = _reader(AccessEntry)
-_STANDING = _reader(tuple[Standing, ...])
-_COUNT = _reader(int)
-_NAME = _reader(bytes)
-_NAMES = _reader(tuple[str, ...])
-_VALIDATORS = _reader(ValidatorSet)
+_MEMBER = reader(MemberEntry)
+_KEY = reader(KeyEntry)
+_PERSON = reader(Person)
+_RECORD = reader(RecordEntry)
+_CONSENT = reader(ConsentEntry)
+_ACCESS = reader(AccessEntry)
+_STANDING = reader(tuple[Standing, ...])
+_COUNT = reader(int)
+_NAME = reader(bytes)
+_NAMES = reader(tuple[str, ...])
+_VALIDATORS = reader(ValidatorSet)
 
 
-def _load(decode: Callable[[bytes], T], state: StateReader, key: bytes) -> T | None:
+def load(decode: Callable[[bytes], T], state: StateReader, key: bytes) -> T | None:
+    """Read the value under a key; None if nothing stands there."""
     value = state.get(key)
     return None if value is None else decode(value)
 
 
 def load_members(state: StateReader) -> tuple[str, ...]:
-    """Read the names of all members, in order."""
-    return _load(_NAMES, state, members_key()) or ()
+    """Read the names of all present members, in order."""
+    return load(_NAMES, state, members_key()) or ()
 
 
 def load_validators(state: StateReader) -> ValidatorSet:
     """Read the validator set that decides the next height."""
-    validators: ValidatorSet | None = _load(_VALIDATORS, state, validators_key())
+    validators: ValidatorSet | None = load(_VALIDATORS, state, validators_key())
     assert validators is not None, "height 0 holds the first set, and no rule removes it"
     return validators
 
 
 def load_member(state: StateReader, name: str) -> MemberEntry | None:
     """Read a member."""
-    return _load(_MEMBER, state, member_key(name))
+    return load(_MEMBER, state, member_key(name))
 
 
 def load_key(state: StateReader, public_key: bytes) -> KeyEntry | None:
-    """Read which member a key is of."""
-    return _load(_KEY, state, key_key(public_key))
+    """Read which member a key is of, or was."""
+    return load(_KEY, state, key_key(public_key))
 
 
 def load_person(state: StateReader, did: bytes) -> Patient | Practitioner | None:
     """Read a person."""
-    return _load(_PERSON, state, person_key(did))
+    return load(_PERSON, state, person_key(did))
 
 
 def load_newest_practitioner(state: StateReader, member: str) -> bytes | None:
     """Read the DID of the practitioner whom a member enrolled last."""
-    return _load(_NAME, state, practitioners_key(member))
+    return load(_NAME, state, practitioners_key(member))
 
 
 def load_record(state: StateReader, record: bytes) -> RecordEntry | None:
     """Read a record."""
-    return _load(_RECORD, state, record_key(record))
+    return load(_RECORD, state, record_key(record))
 
 
 def load_consent(state: StateReader, consent: bytes) -> ConsentEntry | None:
     """Read a consent or an exclusion."""
-    return _load(_CONSENT, state, consent_key(consent))
+    return load(_CONSENT, state, consent_key(consent))
 
 
 def load_access(state: StateReader, access: bytes) -> AccessEntry | None:
     """Read a permit."""
-    return _load(_ACCESS, state, access_key(access))
+    return load(_ACCESS, state, access_key(access))
 
 
 def load_standing(state: StateReader, index_key: bytes) -> tuple[Standing, ...]:
     """Read the list under one of the three index keys; empty where nothing stands."""
-    return _load(_STANDING, state, index_key) or ()
+    return load(_STANDING, state, index_key) or ()
 
 
 def load_seen_count(state: StateReader) -> int:
     """Read how many lists of seen ids stand."""
-    return _load(_COUNT, state, seen_count_key()) or 0
+    return load(_COUNT, state, seen_count_key()) or 0
 
 
 def load_uses(state: StateReader, consent: bytes, practitioner: bytes) -> int:
     """Read how many permits a practitioner has had under a consent."""
-    return _load(_COUNT, state, uses_key(consent, practitioner)) or 0
+    return load(_COUNT, state, uses_key(consent, practitioner)) or 0

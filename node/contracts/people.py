@@ -99,13 +99,40 @@ def acting_member(call: Call, state: StateReader, *, position: int, count: int) 
     """Return the member that acts by this call: its payer, whose service key must be the signer at ``position``.
 
     Raises:
-        ContractError: another number of signers than ``count``, or another key.
+        ContractError: another number of signers than ``count``, another key, or a member that has been removed.
     """
     require_signers(call, count)
     member = load_member(state, call.payer)
     if member is None or call.signers[position] != member.service_key:
         place = f"signer {position + 1} must be the service key of the paying member"
         raise ContractError("signers.not_service_key", "signers", place)
+    return _present(member)
+
+
+def acting_organisation(call: Call, state: StateReader) -> MemberEntry:
+    """Return the member that acts by this call: its payer, whose organisation key must have signed alone.
+
+    Raises:
+        ContractError: another number of signers, another key, or a member that has been removed.
+    """
+    require_signers(call, 1)
+    member = load_member(state, call.payer)
+    if member is None or call.signers[0] != member.organisation_key:
+        place = "the signer must be the organisation key of the paying member"
+        raise ContractError("signers.not_organisation_key", "signers", place)
+    return _present(member)
+
+
+def is_removed(member: str, state: StateReader) -> bool:
+    """Tell whether a member, which people and records still name, has been removed."""
+    entry = load_member(state, member)
+    assert entry is not None, "a member's entry stays when it is removed"
+    return not entry.roles
+
+
+def _present(member: MemberEntry) -> MemberEntry:
+    if not member.roles:
+        raise ContractError("member.removed", "payer", "keys of a member that has been removed sign nothing")
     return member
 
 
@@ -142,10 +169,12 @@ def signing_patient(call: Call, state: StateReader) -> Patient:
     return person
 
 
-def validity(person: Practitioner, time_s: int) -> str:
+def validity(person: Practitioner, time_s: int, state: StateReader) -> str:
     """Return why a practitioner's enrolment does not hold at this block time, as a code; empty if it does."""
     if person.revoked_ms is not None:
         return "identity.revoked"
+    if is_removed(person.member, state):
+        return "member.removed"
     if time_s > person.valid_until_s:
         return "identity.expired"
     return "identity.not_yet_valid" if time_s < person.valid_from_s else ""

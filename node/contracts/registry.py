@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from node.contracts import access, consent, people, record
+from node.contracts import access, consent, evidence, governance, membership, people, record
 from node.contracts.contract import Call, Changes, StateReader
 
 RULES: dict[str, Callable[[Call, StateReader], Changes]] = {
@@ -16,6 +16,10 @@ RULES: dict[str, Callable[[Call, StateReader], Changes]] = {
     "consent.end_exclusion": consent.end_exclusion,
     "access.request": access.request,
     "access.served": access.served,
+    "network.propose": governance.propose,
+    "network.vote": governance.vote,
+    "network.replace_keys": membership.replace_keys,
+    "network.evidence": evidence.prove_equivocation,
 }
 
 

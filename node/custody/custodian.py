@@ -12,14 +12,18 @@ NONCE_BYTES = 16
 
 @dataclass(frozen=True, slots=True)
 class Custodian:
-    """A member's name, its network, and the keys it keeps and serves records with (32 bytes each)."""
+    """A member's name, its network, and the keys it keeps and serves records with (32 bytes each).
+
+    ``encryption_secrets`` begin with that of ``encryption_key``; those of keys before it follow, because what was
+    sealed to them stays sealed to them.
+    """
 
     member: str
     chain_id: bytes
     service_key: bytes
     encryption_key: bytes
     service_seed: bytes = field(repr=False)
-    encryption_secret: bytes = field(repr=False)
+    encryption_secrets: tuple[bytes, ...] = field(repr=False)
 
     def sign(self, not_after_s: int, method: str, arguments: Value) -> tuple[bytes, bytes]:
         """Write a call that the service key signs and this member pays for; returns its body and its envelope."""

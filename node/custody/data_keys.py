@@ -4,6 +4,7 @@ They stand apart from the ciphertext, so that a copy of the vault alone opens no
 A key is pending until its record stands on the ledger; if it never will, key and ciphertext go again.
 """
 
+from collections.abc import Sequence
 from contextlib import suppress
 from threading import Lock
 from typing import Annotated
@@ -40,11 +41,11 @@ _DATA_KEY: Form[DataKey] = Form(DataKey, 256)
 class DataKeys:
     """The folder of data keys, by record."""
 
-    def __init__(self, folder: Folder, encryption_key: bytes, encryption_secret: bytes) -> None:
-        """Seal to ``encryption_key`` and open with its secret (X25519, 32 bytes each)."""
+    def __init__(self, folder: Folder, encryption_key: bytes, encryption_secrets: Sequence[bytes]) -> None:
+        """Seal to ``encryption_key``; open with its secret, or with those of keys before it (X25519, 32 bytes each)."""
         self._folder = folder
         self._public = encryption_key
-        self._secret = encryption_secret
+        self._secrets = encryption_secrets
         self._labelling = Lock()
 
     def keep_pending(self, record: bytes, data_key: DataKey) -> None:
@@ -111,6 +112,6 @@ class DataKeys:
     def _open(self, name: str, subject: bytes) -> bytes:
         sealed = self._folder.read(name, 0, _FILE_BYTES_MAX)
         try:
-            return open_at_rest(self._secret, sealed, subject)
+            return open_at_rest(self._secrets, sealed, subject)
         except SealError as error:
             raise DataKeyDamagedError(f"{name}: {error}") from None

@@ -185,7 +185,7 @@ class Gatekeeper:
 
     def _location(self, record: RecordEntry) -> Location:
         try:
-            return open_pointer(self._custodian.encryption_secret, record.pointer, record.commitment)
+            return open_pointer(self._custodian.encryption_secrets, record.pointer, record.commitment)
         except SealError as error:
             log.error("the pointer of a record of this member: %s", error)
             raise _not_held() from None

@@ -4,6 +4,8 @@ HPKE (RFC 9180, base mode: X25519, HKDF-SHA256, ChaCha20-Poly1305), with everyth
 bound into it as ``info``; pure, so that wallets use it too (docs/spec/records.md).
 """
 
+from collections.abc import Sequence
+from contextlib import suppress
 from typing import Annotated
 
 import msgspec
@@ -80,13 +82,13 @@ def seal_at_rest(encryption_key: bytes, secret: bytes, subject: bytes) -> bytes:
     return _seal(encryption_key, secret, b"CARETRACE/at-rest/1" + subject)
 
 
-def open_at_rest(encryption_secret: bytes, sealed: bytes, subject: bytes) -> bytes:
-    """Open what ``seal_at_rest`` sealed.
+def open_at_rest(encryption_secrets: Sequence[bytes], sealed: bytes, subject: bytes) -> bytes:
+    """Open what ``seal_at_rest`` sealed, to one of the member's encryption keys of now and before.
 
     Raises:
         SealError: another key, another subject, or changed bytes.
     """
-    return _open(encryption_secret, sealed, b"CARETRACE/at-rest/1" + subject)
+    return _open_with_any(encryption_secrets, sealed, b"CARETRACE/at-rest/1" + subject)
 
 
 def seal_pointer(encryption_key: bytes, location: Location, commitment: bytes) -> bytes:
@@ -94,14 +96,14 @@ def seal_pointer(encryption_key: bytes, location: Location, commitment: bytes) -
     return _seal(encryption_key, encode(location), b"CARETRACE/pointer/1" + commitment)
 
 
-def open_pointer(encryption_secret: bytes, pointer: bytes, commitment: bytes) -> Location:
-    """Read a registered pointer of one's own.
+def open_pointer(encryption_secrets: Sequence[bytes], pointer: bytes, commitment: bytes) -> Location:
+    """Read a registered pointer of one's own, sealed to one of the member's encryption keys of now and before.
 
     Raises:
         SealError: it was not sealed to this member, or belongs to another commitment.
     """
     try:
-        return _LOCATION.decode(_open(encryption_secret, pointer, b"CARETRACE/pointer/1" + commitment))
+        return _LOCATION.decode(_open_with_any(encryption_secrets, pointer, b"CARETRACE/pointer/1" + commitment))
     except DecodeError as error:
         raise SealError(f"the pointer holds no location: {error}") from None
 
@@ -111,6 +113,14 @@ def _seal(public_key: bytes, secret: bytes, info: bytes) -> bytes:
         return _HPKE.encrypt(secret, X25519PublicKey.from_public_bytes(public_key), info)
     except ValueError:
         raise SealError("not a sound X25519 key to seal to") from None
+
+
+def _open_with_any(secret_keys: Sequence[bytes], sealed: bytes, info: bytes) -> bytes:
+    *others, last = secret_keys
+    for secret_key in others:
+        with suppress(SealError):
+            return _open(secret_key, sealed, info)
+    return _open(last, sealed, info)
 
 
 def _open(secret_key: bytes, sealed: bytes, info: bytes) -> bytes:

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from node.contracts.contract import StateReader
-from node.contracts.entries import MemberEntry, load_member, load_person
+from node.contracts.entries import MemberEntry, Patient, load_member, load_person
 from storage.schema.calls import METHODS
 from storage.schema.codec import DecodeError
 from storage.schema.refusals import REFUSALS
@@ -108,17 +108,18 @@ def payer_refusal(body: Body, payer: MemberEntry | None, state: StateReader) -> 
     """Return the code by which a payer is not bound; empty if it is.
 
     It is bound if the first signer is sponsored by it or enrolled there, or if its service or organisation key
-    signed: so nobody uses up another member's quota.
+    signed: so nobody uses up another member's quota. A member that has been removed is bound by its patients only.
     """
     if payer is None:
         return "tx.payer_unknown"
     signers = body.signers
-    if payer.service_key in signers or payer.organisation_key in signers:
+    is_bound = payer.service_key in signers or payer.organisation_key in signers
+    if is_bound and payer.roles:
         return ""
     person = load_person(state, signers[0])
     if person is None or person.member != payer.name or person.signing_key != signers[0]:
-        return "tx.payer_unbound"
-    return ""
+        return "member.removed" if is_bound else "tx.payer_unbound"
+    return "" if payer.roles or isinstance(person, Patient) else "member.removed"
 
 
 def _field_at_fault(envelope: bytes) -> str:
@@ -143,7 +144,10 @@ def _field_name(value_type: Any, message: str) -> str:
     names: list[str] = []
     for step in _STEP.findall(place):
         if isinstance(found, msgspec.inspect.UnionType):
-            found = next(option for option in found.types if not isinstance(option, msgspec.inspect.NoneType))
+            options = [option for option in found.types if not isinstance(option, msgspec.inspect.NoneType)]
+            if len(options) > 1:
+                break  # Which of them it is, the message does not tell.
+            found = options[0]
         if isinstance(found, msgspec.inspect.StructType) and step != "...":
             field = found.fields[int(step)]
             names.append(field.name)

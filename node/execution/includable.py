@@ -5,7 +5,8 @@ outcome instead. Two rules are not here: signatures, which the caller has verifi
 backup judges a block's time once, when its header first arrives (docs/spec/block.md, Includable).
 """
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from node.contracts.entries import MemberEntry, consent_key, load_member, person_key
@@ -122,7 +123,7 @@ def check_block(header: Header, transactions: Sequence[Transaction], parent: Par
 
 def _check_header(header: Header, parent: Parent, genesis: Genesis) -> None:
     head = parent.head
-    validators = genesis.validators
+    validators = parent.validators
     for name, stated, expected in (
         ("version", header.version, BLOCK_VERSION),
         ("chain_id", header.chain_id, genesis.chain_id),
@@ -167,6 +168,46 @@ def select(waiting: Sequence[Transaction], parent: Parent, genesis: Genesis, tim
     return Selection(tuple(included), tuple(dropped), tuple(left))
 
 
+def passed_over(
+    waiting: Iterable[Transaction], block: Sequence[Transaction], time_ms: int, parent: Parent, genesis: Genesis
+) -> list[Transaction]:
+    """Return what waits, and waited when this block was drafted, and an honest primary would have taken.
+
+    The block had room for it, or gave another member more turns than the one that pays. Urgent calls compete with
+    urgent ones only. ``parent`` may be the block's own state: what it made possible, it did not pass over for long.
+    """
+    rooms = [_Room(block, time_ms, parent, genesis, urgent=urgent) for urgent in (False, True)]
+    return [
+        transaction
+        for transaction in waiting
+        if rooms[transaction.method.urgent].was_due(transaction) and not _lacks_object(transaction, parent)
+    ]
+
+
+class _Room:
+    """What a block left free for one more ordinary, or urgent, transaction."""
+
+    def __init__(
+        self, block: Sequence[Transaction], time_ms: int, parent: Parent, genesis: Genesis, *, urgent: bool
+    ) -> None:
+        self._screen = Screen(parent, genesis, time_ms)
+        self._turns: Counter[str] = Counter()
+        for transaction in block:
+            if transaction.method.urgent or not urgent:
+                self._screen.take(transaction)
+            if transaction.method.urgent is urgent:
+                self._turns[transaction.body.payer] += 1
+        self._most_turns = max(self._turns.values(), default=0)
+        self._is_full = self._screen.count >= genesis.parameters.block_tx_max
+
+    def was_due(self, transaction: Transaction) -> bool:
+        had_fewer_turns = self._most_turns > self._turns[transaction.body.payer] + 1
+        if self._is_full and not had_fewer_turns:
+            return False  # As for nearly all at saturation: no need to look into the state.
+        code = self._screen.refusal(transaction)
+        return not code or (code in ("block.count_full", "block.bytes_full") and had_fewer_turns)
+
+
 def _made_by(waiting: Sequence[Transaction]) -> set[bytes]:
     """Return the people and consents that would come to be by these transactions."""
     made = {transaction.body.signers[0] for transaction in waiting if transaction.method.name in _MAKERS}
@@ -177,11 +218,19 @@ def _made_by(waiting: Sequence[Transaction]) -> set[bytes]:
 
 def _comes_too_early(transaction: Transaction, made: set[bytes], parent: Parent) -> bool:
     """Tell whether an urgent call is about something that another of those that wait has yet to make."""
-    if transaction.method.name == "consent.revoke":
-        name, key = transaction.arguments.consent, consent_key(transaction.arguments.consent)
-    elif transaction.method.name == "identity.revoke_practitioner":
-        name, key = transaction.arguments.practitioner, person_key(transaction.arguments.practitioner)
-    else:
-        return False
     # What stands already is never held back: else an enrolment that will be refused could delay a revocation.
-    return name in made and parent.state.get(key) is None
+    return _object(transaction)[0] in made and _lacks_object(transaction, parent)
+
+
+def _lacks_object(transaction: Transaction, parent: Parent) -> bool:
+    _, key = _object(transaction)
+    return key is not None and parent.state.get(key) is None
+
+
+def _object(transaction: Transaction) -> tuple[bytes, bytes] | tuple[None, None]:
+    """Return what an urgent call ends, and where that stands; None if it needs nothing to be there."""
+    if transaction.method.name == "consent.revoke":
+        return transaction.arguments.consent, consent_key(transaction.arguments.consent)
+    if transaction.method.name == "identity.revoke_practitioner":
+        return transaction.arguments.practitioner, person_key(transaction.arguments.practitioner)
+    return None, None

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from storage.schema.block import Header
+from storage.schema.validators import ValidatorSet
 from storage.state import PreparedState
 
 
@@ -70,6 +71,11 @@ class Parent(Ground, Protocol):
     @property
     def history(self) -> History:
         """The history up to it."""
+        ...
+
+    @property
+    def validators(self) -> ValidatorSet:
+        """The set that decides the next height."""
         ...
 
     def contains(self, tx_id: bytes) -> bool:

@@ -12,7 +12,14 @@ from storage.schema.events import Event
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LAST_S = 253_402_300_799
-_PREFIXES = {"record": "r", "consent": "c", "exclusion": "x", "access": "a"}
+_PREFIXES = {
+    "record": "r",
+    "consent": "c",
+    "exclusion": "x",
+    "access": "a",
+    "proposal": "p",
+    "evidence": "e",
+}
 _PEOPLE = frozenset({"patient", "practitioner", "requester"})
 
 
@@ -72,6 +79,8 @@ def show_event(event: Event) -> dict[str, Any]:
             shown[field.name.removesuffix("_ms")] = show_time_ms(value)
         elif field.name.endswith("_s"):
             shown[field.name.removesuffix("_s")] = show_time_s(value)
+        elif isinstance(value, bytes):
+            shown[field.name] = value.hex()
         else:
             shown[field.name] = value
     return shown

@@ -30,8 +30,12 @@ _ACTIONS = {
     "consent.end_exclusion": "end-exclusion",
     "access.request": "read",
     "access.served": "serve",
+    "network.propose": "propose",
+    "network.vote": "vote",
+    "network.replace_keys": "replace-keys",
+    "network.evidence": "report-equivocation",
 }
-# Of what was done, the event says what and by whom: a person, by the field named, or a member by its service key.
+# Of what was done, the event says what and by whom: a person, by the field named, or a member by a key of its own.
 _DONE: dict[type, tuple[str, str]] = {
     events.PatientRegistered: ("register-patient", "patient"),
     events.PractitionerEnrolled: ("enrol-practitioner", "member"),
@@ -42,8 +46,22 @@ _DONE: dict[type, tuple[str, str]] = {
     events.ExclusionSet: ("exclude", "patient"),
     events.ExclusionEnded: ("end-exclusion", "patient"),
     events.AccessPermitted: ("read", "requester"),
+    events.ProposalMade: ("propose", "member"),
+    events.ProposalVoted: ("vote", "member"),
+    events.KeysReplaced: ("replace-keys", "member"),
+    events.EquivocationProven: ("report-equivocation", "reporter"),
 }
-_BY_MEMBERS = frozenset({"record.register", "access.served", "identity.revoke_practitioner"})
+_BY_MEMBERS = frozenset(
+    {
+        "record.register",
+        "access.served",
+        "identity.revoke_practitioner",
+        "network.propose",
+        "network.vote",
+        "network.replace_keys",
+        "network.evidence",
+    }
+)
 
 
 class _Block(Protocol):
@@ -159,6 +177,7 @@ def _entry(ledger: LedgerReader, height: int, index: int, time_ms: int, outcome:
         "code": outcome.code,
         "emergency": False,
         **_serving(ledger, event),
+        **({"proposal": show_id("proposal", event.proposal)} if hasattr(event, "proposal") else {}),
         **({} if refused is None else {"field": refused.field, "detail": refused.detail}),
     }
 

@@ -10,8 +10,8 @@ from typing import Any
 
 from node.contracts.contract import Call, ContractError
 from node.contracts.entries import load_seen_count, load_validators
+from node.contracts.overlay import Overlay
 from node.contracts.registry import RULES
-from node.execution.overlay import Overlay
 from node.execution.parent import Ground
 from storage.merkle import log
 from storage.schema import events
@@ -20,6 +20,7 @@ from storage.schema.codec import encode
 from storage.schema.genesis import Genesis, Parameters
 from storage.schema.seen import seen_count_key, seen_digest, seen_key
 from storage.schema.transaction import Transaction
+from storage.schema.validators import ValidatorSet
 from storage.state import PreparedState
 
 SEEN_EXPIRED_PER_BLOCK = 16
@@ -43,7 +44,14 @@ _SUBJECTS: dict[type, Callable[[Any], tuple[bytes | None, ...]]] = {
     ),
     events.AccessDenied: lambda event: (event.record, event.patient, event.requester),
     events.AccessServed: lambda event: (event.access, event.record, event.patient, event.requester),
+    events.ProposalMade: lambda event: (event.proposal,),
+    events.ProposalVoted: lambda event: (event.proposal,),
+    events.ProposalEnded: lambda event: (event.proposal,),
+    events.MemberChanged: lambda event: (event.organisation_key,),
+    events.KeysReplaced: lambda event: (event.organisation_key,),
+    events.ValidatorsChanged: lambda _: (),
     events.Refused: lambda _: (),
+    events.EquivocationProven: lambda event: (event.evidence,),
 }
 
 
@@ -53,7 +61,7 @@ class Execution:
 
     ``seen`` holds the block's ids, sorted, by the minute in which they expire; ``expired`` names the lists of seen
     ids, by minute and height, that go with this block; ``trail`` pairs a subject with the outcome that concerns it:
-    a refusal that concerns nobody else concerns its first signer.
+    a refusal that concerns nobody else concerns its first signer. ``validators`` decide the next height.
     """
 
     outcomes: tuple[bytes, ...]
@@ -64,6 +72,7 @@ class Execution:
     expired: tuple[tuple[int, int], ...]
     trail: tuple[tuple[bytes, int], ...]
     refused_count: int
+    validators: ValidatorSet
 
 
 def execute_block(header: Header, transactions: Sequence[Transaction], ground: Ground, genesis: Genesis) -> Execution:
@@ -72,11 +81,12 @@ def execute_block(header: Header, transactions: Sequence[Transaction], ground: G
     The order of the block is the order of execution: ``check_block`` has seen to it that urgent calls stand first.
     """
     overlay = Overlay(ground.state)
+    in_force = load_validators(overlay)
     outcomes: list[bytes] = []
     trail: list[tuple[bytes, int]] = []
     refused_count = 0
     for position, transaction in enumerate(transactions):
-        code, told = _execute_one(header, transaction, overlay, genesis.parameters)
+        code, told = _execute_one(header, transaction, overlay, genesis.parameters, in_force)
         refused_count += code != "ok"
         outcomes.append(encode(Outcome("transaction", transaction.id, code, told)))
         trail += _trail(position, transaction, told)
@@ -86,12 +96,13 @@ def execute_block(header: Header, transactions: Sequence[Transaction], ground: G
     writes = overlay.writes()
     prepared = ground.state.prepare(writes)
     outcomes_root = log.root([log.leaf_hash(outcome) for outcome in outcomes])
-    result = Result(prepared.root, outcomes_root, len(outcomes), load_validators(overlay).digest())
-    return Execution(tuple(outcomes), writes, result, prepared, seen, expired, tuple(trail), refused_count)
+    validators = load_validators(overlay)
+    result = Result(prepared.root, outcomes_root, len(outcomes), validators.digest())
+    return Execution(tuple(outcomes), writes, result, prepared, seen, expired, tuple(trail), refused_count, validators)
 
 
 def _execute_one(
-    header: Header, transaction: Transaction, overlay: Overlay, parameters: Parameters
+    header: Header, transaction: Transaction, overlay: Overlay, parameters: Parameters, in_force: ValidatorSet
 ) -> tuple[str, tuple[events.Event, ...]]:
     body = transaction.body
     call = Call(
@@ -103,6 +114,8 @@ def _execute_one(
         header.height,
         header.time_ms,
         parameters,
+        in_force,
+        header.chain_id,
     )
     try:
         changes = RULES[body.method](call, overlay)

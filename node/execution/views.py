@@ -1,4 +1,4 @@
-"""What interfaces read from the state: people, members, records, consents, and whether a reading would be permitted.
+"""What interfaces read from the state: people, records, consents, and whether a reading would be permitted.
 
 Lists go from the newest back, and end at a limit: chains in state are followed by exact keys, never scanned.
 """
@@ -15,12 +15,12 @@ from node.contracts.entries import (
     Practitioner,
     RecordEntry,
     load_consent,
-    load_member,
     load_newest_practitioner,
     load_person,
     load_record,
 )
-from node.contracts.people import validity
+from node.contracts.evidence import EvidenceEntry, load_evidence, load_newest_evidence
+from node.contracts.people import is_removed, validity
 from node.contracts.policy import BECAUSE_OWN, OWN, Decision, decide, explain, provision_name
 from node.execution.rendering import show_id, show_provision, show_time_ms, show_time_s
 from storage.schema.codes import PURPOSES
@@ -28,22 +28,7 @@ from storage.schema.refusals import REFUSALS
 
 LIST_LENGTH_MAX = 1000
 Shown = dict[str, Any]
-T = TypeVar("T", Practitioner, RecordEntry, ConsentEntry)
-
-
-def show_member(state: StateReader, name: str) -> Shown | None:
-    """Show a member and its public keys, in hex; None if there is none of this name."""
-    member = load_member(state, name)
-    if member is None:
-        return None
-    return {
-        "name": member.name,
-        "roles": list(member.roles),
-        "organisation_key": member.organisation_key.hex(),
-        "node_key": member.node_key.hex(),
-        "service_key": member.service_key.hex(),
-        "encryption_key": member.encryption_key.hex(),
-    }
+T = TypeVar("T", Practitioner, RecordEntry, ConsentEntry, EvidenceEntry)
 
 
 def show_person(state: StateReader, did: bytes, time_s: int) -> Shown | None:
@@ -66,7 +51,7 @@ def show_person(state: StateReader, did: bytes, time_s: int) -> Shown | None:
         "valid_from": show_time_s(person.valid_from_s),
         "valid_until": show_time_s(person.valid_until_s),
         "revoked": None if person.revoked_ms is None else show_time_ms(person.revoked_ms),
-        "status": (validity(person, time_s) or "identity.valid").removeprefix("identity."),
+        "status": (validity(person, time_s, state) or "identity.valid").partition(".")[2],
     }
 
 
@@ -92,6 +77,7 @@ def show_record(state: StateReader, record: bytes) -> Shown | None:
         "record": show_id("record", record),
         "patient": show_id("patient", entry.patient),
         "custodian": entry.custodian,
+        "servable": not is_removed(entry.custodian, state),
         "category": entry.category,
         "tags": [tag.hex() for tag in entry.tags],
         "year": entry.year or None,
@@ -155,6 +141,8 @@ def check_consent(
     record = load_record(state, record_id)
     if record is None:
         return _checked("record.not_found")
+    if is_removed(record.custodian, state):
+        return _checked("record.unservable")
     if purpose not in PURPOSES:
         return _checked("purpose.unknown")
     if person is None:
@@ -163,7 +151,7 @@ def check_consent(
         decision, because = OWN, BECAUSE_OWN
     elif isinstance(person, Patient):
         return _checked("identity.not_practitioner")
-    elif code := validity(person, time_s):
+    elif code := validity(person, time_s, state):
         return _checked(code)
     else:
         asked = read_request(requester, person, record_id, record, purpose, time_s, action=action)
@@ -172,6 +160,30 @@ def check_consent(
         because = explain(decision, consents, asked)
     shown = _checked(decision.code)
     return shown | _reasons(state, decision, because) if is_for_patient else shown
+
+
+def show_evidence(state: StateReader, evidence: bytes) -> Shown | None:
+    """Show who signed what twice, and by which transaction it stands proved; None if there is no such evidence."""
+    entry = load_evidence(state, evidence)
+    if entry is None:
+        return None
+    return {
+        "evidence": show_id("evidence", evidence),
+        "member": entry.member,
+        "node_key": entry.node_key.hex(),
+        "reporter": entry.reporter,
+        "epoch": entry.epoch,
+        "view": entry.view,
+        "height": entry.height,
+        "transaction": entry.transaction.hex(),
+        "time": show_time_ms(entry.time_ms),
+    }
+
+
+def list_evidence(state: StateReader, limit: int = LIST_LENGTH_MAX) -> list[Shown]:
+    """List all evidence, the newest first."""
+    chain = _chain(load_newest_evidence(state), lambda evidence: load_evidence(state, evidence), limit)
+    return [shown for evidence, _ in chain if (shown := show_evidence(state, evidence)) is not None]
 
 
 def _checked(code: str) -> Shown:

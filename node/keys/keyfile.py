@@ -31,12 +31,13 @@ _FILE_BYTES_MAX = 16 * 1024
 _OPERATIONS_MAX = 4
 _MEMORY_BYTES_MAX = 256 * 1024 * 1024
 
-Kind = Literal["patient", "practitioner", "organisation", "node"]
+Kind = Literal["patient", "practitioner", "organisation", "node", "retired"]
 KEY_NAMES: dict[Kind, tuple[str, ...]] = {
     "patient": ("signing", "sealing"),
     "practitioner": ("signing", "sealing"),
     "organisation": ("organisation",),
     "node": ("node", "service", "encryption"),
+    "retired": ("encryption",),
 }
 """Which keys stand in a file, by whose it is."""
 

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 _NAME = re.compile(r"[a-z0-9-]{1,32}")
 _NODE_KEY_BYTES = 32
+REFUSED = "refused by the peer"
+"""Why a peer is not connected that was found and does not know this node's key."""
 
 
 @dataclass(frozen=True)

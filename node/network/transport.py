@@ -39,7 +39,7 @@ from multiaddr import Multiaddr
 
 from node.network import yamux
 from node.network.muxer import Muxer
-from node.network.peers import PeerFaultError
+from node.network.peers import REFUSED, PeerFaultError
 from node.network.stream import MuxerStream
 from node.network.tcp import ConnectError, TcpStream
 
@@ -141,7 +141,7 @@ class Transport:
                 peer_id = secured.get_remote_peer()
                 if not is_welcome(peer_id):
                     raise ConnectError("not a member")
-                words = "refused by the peer"
+                words = REFUSED
                 await self._agree_on_muxer(secured)
                 muxer = Muxer(secured, peer_id)
                 return muxer

@@ -8,6 +8,7 @@ transaction's signature was checked, and executing it gave the certified result.
 
 import logging
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 import trio
 
@@ -34,7 +35,9 @@ from storage.schema.signatures import SignatureError
 from storage.schema.transaction import Transaction, decode_transaction
 
 HEAD_EVERY_S = 0.5
+HINTS_EVERY_S = 1.0
 REQUEST_TIMEOUT_S = 10.0
+HINT_TIMEOUT_S = 3.0
 VERIFY_CHUNK = 50
 
 log = logging.getLogger("caretrace.catch_up")
@@ -70,6 +73,8 @@ class CatchUp:
         self._target = 0
         self._holders: list[str] = []
         self._wanted = trio.Event()
+        self._hints: dict[str, None] = {}
+        self._hinted = trio.Event()
         self._announced: Committed | None = None
         chain.listen(self._on_commit)
 
@@ -84,6 +89,11 @@ class CatchUp:
         self._holders = [*peers, *(peer for peer in self._holders if peer not in peers)]
         self._wanted.set()
 
+    def hint(self, peer: str) -> None:
+        """A peer speaks as one of a later epoch. Nothing proves it, so it is only asked what follows the head."""
+        self._hints[peer] = None
+        self._hinted.set()
+
     @property
     def blocks_behind(self) -> int:
         """How many certified blocks this node knows of and does not have."""
@@ -93,6 +103,7 @@ class CatchUp:
         """Fetch what is wanted and announce what was committed, until cancelled."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._fetch_wanted)
+            nursery.start_soon(self._follow_hints)
             nursery.start_soon(self._announce)
 
     async def _fetch_wanted(self) -> None:
@@ -105,7 +116,7 @@ class CatchUp:
                     return
                 has_gap = False
                 for holder in list(self._holders):
-                    has_gap |= await self._fetch_from(holder)
+                    has_gap |= await self._fetch_from(holder, lambda: self._chain.head.header.height < self._target)
                 if self._chain.head.header.height == before:
                     if has_gap and await self._take_state():
                         return
@@ -113,15 +124,35 @@ class CatchUp:
                     await trio.sleep(1.0)
                     break
 
-    async def _fetch_from(self, holder: str) -> bool:
-        """Take blocks from one peer for as long as it gives valid ones; True if it began above our head itself."""
+    async def _follow_hints(self) -> None:
+        """Ask those who may be in a later epoch, each at most once a second, and none at another's expense."""
+        while True:
+            await self._hinted.wait()
+            self._hinted = trio.Event()
+            hints, self._hints = self._hints, {}
+            is_wanted = partial(self._is_in, self._chain.ledger.validators.epoch)
+            async with trio.open_nursery() as nursery:
+                for peer in hints:
+                    nursery.start_soon(self._fetch_from, peer, is_wanted, HINT_TIMEOUT_S)
+            await trio.sleep(HINTS_EVERY_S)
+
+    def _is_in(self, epoch: int) -> bool:
+        return self._chain.ledger.validators.epoch == epoch
+
+    async def _fetch_from(
+        self, holder: str, is_wanted: Callable[[], bool], timeout_s: float = REQUEST_TIMEOUT_S
+    ) -> bool:
+        """Take blocks from one peer for as long as they are wanted and it gives valid ones.
+
+        Returns True if the peer began above our head itself.
+        """
         before = -1
         # Whoever answers without bringing us on is not asked again now.
-        while before < self._chain.head.header.height < self._target:
+        while before < self._chain.head.header.height and is_wanted():
             before = self._chain.head.header.height
             request = encode(BlocksRequest(before + 1))
             try:
-                payload = await self._network.request(holder, BLOCKS_SERVICE, request, REQUEST_TIMEOUT_S)
+                payload = await self._network.request(holder, BLOCKS_SERVICE, request, timeout_s)
                 answer = BLOCKS_ANSWER.decode(payload)
                 if not answer.blocks and answer.head_height > before:
                     return True
@@ -148,7 +179,7 @@ class CatchUp:
         head = self._chain.head
         if header.height <= head.header.height:
             return  # Committed meanwhile, in the ordinary way.
-        validators = self._chain.genesis.validators
+        validators = self._chain.ledger.validators
         verify_certificate(certificate, VoteType.COMMIT, self._chain.genesis.chain_id, validators)
         if (certificate.height, certificate.digest) != (header.height, header.digest()):
             raise CertificateError("the certificate is about another block")
@@ -204,8 +235,11 @@ class CatchUp:
             head = HEAD.decode(data)
             if head.header.height <= self._chain.head.header.height + 1:
                 return
-            genesis = self._chain.genesis
-            verify_certificate(head.certificate, VoteType.COMMIT, genesis.chain_id, genesis.validators)
+            validators = self._chain.ledger.validators
+            if head.certificate.epoch > validators.epoch:
+                self.hint(publisher)
+                return
+            verify_certificate(head.certificate, VoteType.COMMIT, self._chain.genesis.chain_id, validators)
         except (DecodeError, CertificateError) as error:
             raise PeerFaultError(f"announced an invalid head: {error}") from None
         if (head.certificate.height, head.certificate.digest) == (head.header.height, head.header.digest()):

@@ -7,6 +7,7 @@ called from one task and never awaits: between executing and committing nothing 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from node.contracts.entries import MEMBER
 from node.execution.includable import check_block
 from node.execution.transition import Execution, execute_block
 from node.metrics import Metrics
@@ -31,6 +32,7 @@ class Committed:
     certificate: Certificate
     transactions: tuple[Transaction, ...]
     outcomes: tuple[bytes, ...]
+    members_changed: bool
 
 
 class Chain:
@@ -58,7 +60,7 @@ class Chain:
         return Header(
             version=BLOCK_VERSION,
             chain_id=self.genesis.chain_id,
-            epoch=head.header.epoch,
+            epoch=self.ledger.validators.epoch,
             height=head.header.height + 1,
             parent=head.digest,
             parent_result=head.result_digest,
@@ -68,7 +70,7 @@ class Chain:
             tx_root=log.root([transaction.leaf for transaction in transactions]),
             tx_count=len(transactions),
             tx_bytes=sum(len(transaction.envelope) for transaction in transactions),
-            validators_hash=self.genesis.validators.digest(),
+            validators_hash=self.ledger.validators.digest(),
             history_root=self.ledger.history.root(),
         )
 
@@ -105,10 +107,12 @@ class Chain:
                 seen=execution.seen,
                 expired=execution.expired,
                 trail=execution.trail,
+                validators=execution.validators,
             )
         )
         self._metrics.synced_batches.inc(self.ledger.synced_batch_count - syncs_before)
         self._metrics.committed(len(transactions), execution.refused_count)
-        committed = Committed(header, certificate, tuple(transactions), execution.outcomes)
+        members_changed = any(key.startswith(MEMBER) for key in execution.writes)
+        committed = Committed(header, certificate, tuple(transactions), execution.outcomes, members_changed)
         for listener in self._listeners:
             listener(committed)

@@ -7,18 +7,20 @@ are carried out one after the other and a persist returns only when the disk has
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import trio
 
 from consensus import engine as ordering
-from consensus.engine import Engine, Event, TimerFired, WorkWaiting
+from consensus.engine import Event, TimerFired, WorkWaiting
 from node.execution.transition import Execution
 from node.mempool import Mempool
 from node.metrics import Metrics
 from node.network.host import Network
 from node.replication.bodies import Bodies
 from node.replication.chain import Chain, DivergedError
+from node.replication.engines import EngineMaker
 from node.replication.in_flight import InFlight
 from node.replication.promises import Promises
 from node.replication.proposer import Proposer
@@ -35,12 +37,31 @@ BLOCK_CHANNEL = "block"
 log = logging.getLogger("caretrace.replication")
 
 
+@dataclass(frozen=True, slots=True)
+class Listeners:
+    """Whom the driver tells of what the engine finds; all are quick.
+
+    Attributes:
+        catch_up: blocks up to a height are missing, which these peers have.
+        later_epoch: a peer speaks as one of a later epoch.
+        view_entered: there is a new primary.
+        agreed: a block was committed here without catching up, at this time (monotonic, in milliseconds).
+        accused: a member contradicts itself.
+    """
+
+    catch_up: Callable[[int, tuple[str, ...]], None]
+    later_epoch: Callable[[str], None]
+    view_entered: Callable[[], None]
+    agreed: Callable[[Header, Sequence[Transaction], int], None]
+    accused: Callable[[ordering.Accuse], None]
+
+
 class Driver:
     """The engine's host."""
 
     def __init__(
         self,
-        engine: Engine,
+        make_engine: EngineMaker,
         chain: Chain,
         promises: Promises,
         network: Network,
@@ -50,8 +71,9 @@ class Driver:
         metrics: Metrics,
         wall_ms: Callable[[], int],
     ) -> None:
-        """Take the parts; nothing happens before ``run``."""
-        self.engine = engine
+        """Take the parts; nothing happens before ``run``. ``make_engine`` makes the engine of each epoch."""
+        self._make_engine = make_engine
+        self.engine = make_engine(chain.ledger.epochs)
         self._chain = chain
         self._promises = promises
         self._network = network
@@ -67,15 +89,15 @@ class Driver:
         self._was_waiting = False
         self.halted: str | None = None
         self._duties = self._duties_by_effect()
-        self._on_catch_up: list[Callable[[int, tuple[str, ...]], None]] = []
-        self._on_view: list[Callable[[], None]] = []
+        self._new_start_number: Callable[[], bytes] = bytes
+        self._listeners: Listeners | None = None
 
-    async def run(self, start_number: bytes) -> None:
-        """Start the engine and step it until cancelled; ``start_number`` is 16 fresh random bytes."""
-        recovered = self._promises.recovered(self._chain.head)
+    async def run(self, new_start_number: Callable[[], bytes]) -> None:
+        """Start the engine and step it until cancelled; ``new_start_number`` gives 16 fresh random bytes."""
+        self._new_start_number = new_start_number
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
-            self._carry_out(self.engine.start(_now_ms(), recovered, start_number))
+            self._start_engine()
             while True:
                 self._work()
                 if self._to_execute is not None:
@@ -104,10 +126,28 @@ class Driver:
     def _want_execution(self, effect: ordering.Execute) -> None:
         self._to_execute = effect
 
-    def listen(self, catch_up: Callable[[int, tuple[str, ...]], None], view_entered: Callable[[], None]) -> None:
-        """Call ``catch_up`` when blocks are missing, ``view_entered`` when there is a new primary."""
-        self._on_catch_up.append(catch_up)
-        self._on_view.append(view_entered)
+    def _start_engine(self) -> None:
+        recovered = self._promises.recovered(self._chain.head)
+        self._carry_out(self.engine.start(_now_ms(), recovered, self._new_start_number()))
+
+    def _begin_epoch(self) -> None:
+        """Let the next epoch's engine take over: nothing that the one before still wanted is owed to anybody."""
+        self.engine = self._make_engine(self._chain.ledger.epochs)
+        self._timers.clear()
+        self._to_execute = None
+        self._was_waiting = False
+        self.halted = None
+        log.info("epoch %d begins above height %d", self._chain.ledger.validators.epoch, self._chain.head.header.height)
+        self._start_engine()
+
+    def listen(self, listeners: Listeners) -> None:
+        """Tell these; called once, before ``run``."""
+        self._listeners = listeners
+
+    @property
+    def _told(self) -> Listeners:
+        assert self._listeners is not None, "somebody listens before anything happens"
+        return self._listeners
 
     def post(self, event: Event) -> None:
         """Hand an event in; it is taken in turn."""
@@ -118,6 +158,10 @@ class Driver:
     def on_message(self, peer: str, data: bytes) -> None:
         """Take an engine message from the network."""
         self.post(ordering.Received(peer, data))
+
+    def complain(self, primary: str) -> None:
+        """A primary has long left something out."""
+        self.post(ordering.Neglected(primary))
 
     def on_connected(self, peer: str) -> None:
         """A connection to a member stands; what was sent to it before may be lost."""
@@ -138,8 +182,10 @@ class Driver:
         execution = self._chain.execute(header, transactions)
         if execution.result.digest() != certificate.result:
             raise DivergedError(f"block {header.height} gives another result here than the quorum certified")
+        engine = self.engine
         self._commit(header, transactions, execution, certificate)
-        self._step(ordering.Advanced(header, certificate))
+        if self.engine is engine:
+            self._step(ordering.Advanced(header, certificate))
         return True
 
     def _work(self) -> None:
@@ -166,8 +212,11 @@ class Driver:
         self._carry_out(self.engine.step(_now_ms(), event))
 
     def _carry_out(self, effects: tuple[ordering.Effect, ...]) -> None:
+        engine = self.engine
         for effect in effects:
             self._duties[type(effect)](effect)
+            if self.engine is not engine:
+                return  # Its epoch has ended.
 
     def _duties_by_effect(self) -> dict[type, Callable[[Any], object]]:
         """What is to be done for each kind of effect; one that is missing here is our bug."""
@@ -182,26 +231,23 @@ class Driver:
             ordering.Deliver: self._deliver,
             ordering.SetTimer: lambda timer: self._timers.__setitem__(timer.name, timer.at_ms),
             ordering.CancelTimer: lambda timer: self._timers.pop(timer.name, None),
-            ordering.CatchUp: self._catch_up,
+            ordering.CatchUp: lambda behind: self._told.catch_up(behind.height, behind.peers),
+            ordering.LaterEpoch: lambda later: self._told.later_epoch(later.peer),
             ordering.ViewEntered: self._enter_view,
             ordering.Fault: lambda fault: self._network.drop(fault.peer, f"sent {fault.reason}"),
             ordering.Accuse: self._accuse,
             ordering.Halt: self._halt,
         }
 
-    def _catch_up(self, effect: ordering.CatchUp) -> None:
-        for catch_up in self._on_catch_up:
-            catch_up(effect.height, effect.peers)
-
     def _enter_view(self, effect: ordering.ViewEntered) -> None:
         self._metrics.view.set(effect.view)
         log.info("view %d entered, primary %s", effect.view, effect.primary)
-        for view_entered in self._on_view:
-            view_entered()
+        self._told.view_entered()
 
     def _accuse(self, effect: ordering.Accuse) -> None:
         first, second = effect.first.hex(), effect.second.hex()
         log.warning("%s signed two different statements: %s and %s", effect.member, first, second)
+        self._told.accused(effect)
 
     def _halt(self, effect: ordering.Halt) -> None:
         self.halted = effect.reason
@@ -223,18 +269,22 @@ class Driver:
         header, digest = effect.header, effect.header.digest()
         if header.height <= self._chain.head.header.height:
             return  # Catching up was faster.
-        in_flight = self._in_flight
-        self._commit(header, in_flight.transactions(digest), in_flight.execution(digest), effect.certificate)
+        transactions = self._in_flight.transactions(digest)
+        self._commit(header, transactions, self._in_flight.execution(digest), effect.certificate)
+        self._told.agreed(header, transactions, _now_ms())
 
     def _commit(
         self, header: Header, transactions: Sequence[Transaction], execution: Execution, certificate: Certificate
     ) -> None:
+        before = self._chain.ledger.validators
         self._chain.commit(header, transactions, execution, certificate)
         self._mempool.remove(transaction.id for transaction in transactions)
         self._in_flight.clear()
         self._proposer.on_commit(_now_ms())
         self._metrics.height.set(header.height)
         self._metrics.mempool_transactions.set(len(self._mempool))
+        if self._chain.ledger.validators is not before:
+            self._begin_epoch()
 
 
 def _channel(data: bytes) -> str:

@@ -71,8 +71,8 @@ class History:
         return ledger.history_from < before
 
     def _take(self, data: bytes) -> None:
-        ledger, genesis = self._chain.ledger, self._chain.genesis
-        past = check_past_block(data, ledger.link_below, genesis.chain_id, genesis.validators)
+        ledger = self._chain.ledger
+        past = check_past_block(data, ledger.link_below, ledger.epochs)
         ids = [transaction.id for transaction in past.transactions]
         ledger.add_below(past.block, ids, trail_of(past.transactions, past.outcomes))
         height = past.block.header.height

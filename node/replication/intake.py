@@ -1,7 +1,8 @@
 """Takes transactions in, from clients and from peers, and sees to it that they reach the primary and everyone.
 
 What a client hands in goes to the primary at once, over a direct stream. What still waits a moment later is gossiped
-in batches, so that no single primary can keep a transaction from the others.
+in batches, so that no single primary can keep a transaction from the others. What blocks pass over is said again to
+everybody (``neglect``), past the queues of what is merely waiting.
 """
 
 import logging
@@ -24,9 +25,11 @@ from storage.schema.signatures import SignatureError
 from storage.schema.transaction import Transaction, envelope_leaf
 
 CHANNEL = "transactions"
+OVERDUE_CHANNEL = "overdue"
 GOSSIP_EVERY_S = 0.25
 VERIFY_CHUNK = 16
 QUEUED_ENVELOPES_MAX = 20_000
+OVERDUE_ENVELOPES_MAX = 200
 SWEEP_EVERY_S = 1.0
 SWEEP_TRANSACTIONS = 200
 RECENT_LEAVES_MAX = 10_000
@@ -65,8 +68,9 @@ class Intake:
         self._wall_ms = wall_ms
         self._work_arrived: Callable[[], None] = lambda: None
         self._primary = primary
-        # By who sent them: whoever floods this node delays what it sends itself, and no other's transactions.
-        self._queues: dict[str, deque[bytes]] = {}
+        # By who sent them: whoever floods this node delays what it sends itself, and no other's transactions; nor what
+        # it says to be overdue, which stands in a short queue of its own.
+        self._queues: dict[tuple[str, bool], deque[bytes]] = {}
         self._queued_count = 0
         self._queued = trio.Event()
         self._ours: dict[bytes, bytes] = {}
@@ -79,6 +83,7 @@ class Intake:
         """Listen to peers; ``work_arrived`` is called whenever the pool may have grown."""
         self._work_arrived = work_arrived
         self._network.on_message(CHANNEL, self._on_batch)
+        self._network.on_message(OVERDUE_CHANNEL, self._on_overdue)
         self._network.on_gossip(TRANSACTIONS_TOPIC, self._on_batch)
 
     async def run(self) -> None:
@@ -106,6 +111,11 @@ class Intake:
         self._forward(accepted)
         self._work_arrived()
         return answers
+
+    def urge(self, transactions: Sequence[Transaction]) -> None:
+        """Say to everybody what should have been ordered by now: to the primary, and to who may have to judge it."""
+        for batch in encode_batches([transaction.envelope for transaction in transactions]):
+            self._network.broadcast(OVERDUE_CHANNEL, batch)
 
     def forward_again(self) -> None:
         """A new primary reigns: give it what our clients still wait for."""
@@ -144,13 +154,20 @@ class Intake:
                 self._network.send(primary, CHANNEL, batch)
 
     def _on_batch(self, peer: str, data: bytes) -> None:
+        queue = self._queues.setdefault((peer, False), deque())
+        # A peer may have as much waiting as there is room left: nobody can take up all of it.
+        self._queue_up(queue, data, QUEUED_ENVELOPES_MAX - self._queued_count - len(queue))
+
+    def _on_overdue(self, peer: str, data: bytes) -> None:
+        queue = self._queues.setdefault((peer, True), deque())
+        self._queue_up(queue, data, OVERDUE_ENVELOPES_MAX - len(queue))
+
+    def _queue_up(self, queue: deque[bytes], data: bytes, room: int) -> None:
         try:
             envelopes = BATCH.decode(data)
         except DecodeError as error:
             raise PeerFaultError(f"sent a malformed batch of transactions: {error}") from None
-        queue = self._queues.setdefault(peer, deque())
-        # A peer may have as much waiting as there is room left: nobody can take up all of it.
-        room = max(0, QUEUED_ENVELOPES_MAX - self._queued_count - len(queue))
+        room = max(0, room)
         taken = envelopes[:room]
         self._metrics.envelopes_shed.inc(len(envelopes) - len(taken))
         queue.extend(taken)
@@ -162,13 +179,13 @@ class Intake:
             await self._queued.wait()
             self._queued = trio.Event()
             while self._queues:
-                for peer in list(self._queues):
-                    self._verify_some(peer)
+                for whose in list(self._queues):
+                    self._verify_some(whose)
                     await trio.lowlevel.checkpoint()
 
-    def _verify_some(self, peer: str) -> None:
-        """Admit what has waited longest of one peer's, as much as may be verified in one turn."""
-        queue = self._queues[peer]
+    def _verify_some(self, whose: tuple[str, bool]) -> None:
+        """Admit what has waited longest in one queue, as much as may be verified in one turn."""
+        queue = self._queues[whose]
         count = min(VERIFY_CHUNK, len(queue))
         for _ in range(count):
             envelope = queue.popleft()
@@ -177,7 +194,7 @@ class Intake:
                 self._take(envelope)
         self._queued_count -= count
         if not queue:
-            del self._queues[peer]
+            del self._queues[whose]
         self._work_arrived()
 
     async def _gossip_waiting(self) -> None:

@@ -99,8 +99,7 @@ class StateFetch:
             before = len(arriving.missing)
             await self._fetch_parts(arriving, offers)
             if not arriving.missing and await self._fetch_seen(arriving, offers):
-                has_vote_log = self._chain.ledger.has_vote_log
-                arriving.finish(self._chain.genesis, self._genesis_state, has_vote_log=has_vote_log)
+                arriving.finish(self._chain.genesis, self._genesis_state, self._chain.ledger.vote_log_key)
                 log.info("the state of block %d is here, whole and checked", newest.header.height)
                 return True
             fruitless = 0 if len(arriving.missing) < before else fruitless + 1
@@ -110,7 +109,7 @@ class StateFetch:
 
     async def _offers(self) -> dict[str, Foundation] | None:
         """Ask every member that is connected; None if no f + 1 of them offer a certified state in time."""
-        faults_max = faults_tolerated(len(self._chain.genesis.validators.validators))
+        faults_max = faults_tolerated(len(self._chain.ledger.validators.validators))
         until = trio.current_time() + OFFERS_WITHIN_S
         while trio.current_time() < until:
             offers: dict[str, Foundation] = {}
@@ -124,10 +123,9 @@ class StateFetch:
         return None
 
     async def _ask_offer(self, peer: str, offers: dict[str, Foundation]) -> None:
-        genesis = self._chain.genesis
         try:
             offer = FOUNDATION.decode(await self._network.request(peer, SNAPSHOT_SERVICE, b"", OFFER_TIMEOUT_S))
-            check_foundation(offer, genesis, genesis.validators)
+            check_foundation(offer, self._chain.genesis)
         except RequestError as error:
             log.info("%s offers no state: %s", peer, error)
         except (DecodeError, SnapshotError) as error:

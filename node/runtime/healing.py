@@ -19,14 +19,14 @@ from storage.schema.validators import faults_tolerated
 log = logging.getLogger("caretrace.healing")
 
 
-def put_aside(data: Path, damage: DatabaseError) -> None:
-    """Put the ledger of a data folder into quarantine.
+def put_aside(data: Path, damage: DatabaseError, votes: str) -> None:
+    """Put the ledger of a data folder into quarantine, and note there the name of the vote log that it knew.
 
     Raises:
         QuarantineFullError: the disk has damaged too many already.
     """
     name = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
-    place = set_aside(data / LEDGER_FOLDER, name, f"{damage.code}: {damage}")
+    place = set_aside(data / LEDGER_FOLDER, name, f"{damage.code}: {damage}", votes)
     log.error("the ledger is damaged: %s. It lies in %s; it is had anew from the other members", damage, place)
 
 
@@ -44,9 +44,9 @@ def heal_running(parts: Parts, damage: DatabaseCorruptError) -> None:
     Were it a fault of this program that all members share, one after the other would put its ledger aside: at least
     f + 1 others must stand where this node does.
     """
-    height, heights = parts.chain.head.height, parts.engine.heights
+    height, heights = parts.chain.head.height, parts.driver.engine.heights
     reached = [heights.get(peer.name) or 0 for peer in parts.network.statuses() if peer.connected]
-    if can_be_had_anew(height, reached, len(parts.genesis.validators.validators)):
+    if can_be_had_anew(height, reached, len(parts.opened.ledger.validators.validators)):
         parts.rebirth.want(f"the ledger is damaged: {damage}", damage)
     else:
         log.error("the ledger is damaged: %s. Too few members stand at block %d to have it from", damage, height)

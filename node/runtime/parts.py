@@ -3,7 +3,7 @@
 import logging
 import secrets as randomness
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,6 +12,8 @@ import trio
 
 from node.api.commits import Commits
 from node.config import Config, Home
+from node.contracts.contract import StateReader
+from node.contracts.entries import load_member, load_members
 from node.contracts.governance import genesis_state
 from node.custody.custodian import Custodian
 from node.custody.data_keys import DataKeys
@@ -21,17 +23,20 @@ from node.custody.labels import Labels
 from node.custody.reader import Reader
 from node.custody.vault import Folder, Vault
 from node.custody.wire import CONTENT_SERVICE, KEY_SERVICE, PeerUnreachableError
+from node.keys.keyfile import public_key
 from node.mempool import Mempool
 from node.metrics import Metrics
 from node.network.host import Network
 from node.network.peers import Peer, RequestError
+from node.replication.accusations import Accusations
 from node.replication.bodies import Bodies
 from node.replication.catch_up import CatchUp
-from node.replication.chain import Chain, Committed
-from node.replication.driver import BLOCK_CHANNEL, VOTE_CHANNEL, Driver
-from node.replication.engines import make_engine
+from node.replication.chain import Chain, Committed, DivergedError
+from node.replication.driver import BLOCK_CHANNEL, VOTE_CHANNEL, Driver, Listeners
+from node.replication.engines import engine_maker
 from node.replication.history import History
 from node.replication.intake import Intake
+from node.replication.neglect import Neglect
 from node.replication.promises import Promises
 from node.replication.proposer import Proposer
 from node.replication.snapshots import Snapshots
@@ -41,11 +46,11 @@ from storage.ledger import Ledger
 from storage.places import forget_replaced, quarantined
 from storage.schema.codec import tagged_digest
 from storage.schema.genesis import Genesis
+from storage.schema.invite import Invite
 from storage.vote_log import VoteLog
 
 START_NUMBER_BYTES = 16
 LEDGER_FOLDER = "ledger"
-VOTES_FILE = "votes.log"
 
 log = logging.getLogger("caretrace.runtime")
 
@@ -100,33 +105,47 @@ class Parts:
     """Every part of one node, wired together."""
 
     def __init__(
-        self, home: Home, config: Config, genesis: Genesis, secrets: Mapping[str, bytes], opened: Opened
+        self,
+        home: Home,
+        config: Config,
+        genesis: Genesis,
+        secrets: Mapping[str, bytes],
+        opened: Opened,
+        *,
+        older_encryption: Sequence[bytes] = (),
+        invite: Invite | None = None,
     ) -> None:
-        """Wire the parts of member ``config.name``; handlers are registered, nothing runs."""
+        """Wire the parts of member ``config.name``; handlers are registered, nothing runs.
+
+        ``older_encryption`` are the secrets of encryption keys that were replaced. ``invite`` is how the member came
+        to the network, if it did not found it.
+        """
+        self.node_key = public_key("node", secrets["node"])
+        self._invite = invite
         self.config = config
         self.genesis = genesis
         self.opened = opened
         self.metrics = Metrics()
         self.rebirth = Rebirth()
-        self.network = Network(config.name, secrets["node"], config.listen, other_members(genesis, config.name))
+        self.network = Network(config.name, secrets["node"], config.listen, self._peers())
         self._make_replication(secrets["node"])
-        self._make_custody(home, secrets)
+        self._make_custody(home, secrets, older_encryption)
+        self._make_watch()
         self._connect()
 
     def _make_replication(self, node_seed: bytes) -> None:
         name, genesis = self.config.name, self.genesis
         self.chain = Chain(self.opened.ledger, genesis, self.metrics)
         self.mempool = Mempool(self.config.mempool_transactions_max, self.config.mempool_bytes_max)
-        self.engine = make_engine(name, genesis, node_seed)
         self.proposer = Proposer(name, self.chain, self.mempool, wall_ms)
         self.intake = Intake(
-            name, self.chain, self.mempool, self.network, self.metrics, wall_ms, lambda: self.engine.primary
+            name, self.chain, self.mempool, self.network, self.metrics, wall_ms, lambda: self.driver.engine.primary
         )
         self.bodies = Bodies(self.mempool, self.network, self.metrics, self.intake.verify)
         promises = Promises(self.opened.vote_log, self.opened.votes_height)
         self.bodies.recover(promises.bodies())
         self.driver = Driver(
-            self.engine,
+            engine_maker(name, genesis, node_seed),
             self.chain,
             promises,
             self.network,
@@ -151,26 +170,32 @@ class Parts:
             blocks_behind_max=self.config.blocks_behind_max,
         )
 
-    def _make_custody(self, home: Home, secrets: Mapping[str, bytes]) -> None:
+    def _make_custody(self, home: Home, secrets: Mapping[str, bytes], older_encryption: Sequence[bytes]) -> None:
         name, ledger = self.config.name, self.opened.ledger
-        member = self.genesis.member(name)
-        assert member is not None, "a node is started by a member of its network"
+        encryption_key = public_key("encryption", secrets["encryption"])
+        encryption_secrets = (secrets["encryption"], *older_encryption)
         self.custodian = Custodian(
             name,
             self.genesis.chain_id,
-            member.service_key,
-            member.encryption_key,
+            public_key("service", secrets["service"]),
+            encryption_key,
             secrets["service"],
-            secrets["encryption"],
+            encryption_secrets,
         )
         vault = Vault(home.resolve(self.config.vault))
-        data_keys = DataKeys(Folder(home.resolve(self.config.data_keys)), member.encryption_key, secrets["encryption"])
+        data_keys = DataKeys(Folder(home.resolve(self.config.data_keys)), encryption_key, encryption_secrets)
         submit = self.intake.submit
         self.commits = Commits(ledger.head.height)
         self.labels = Labels(data_keys)
         self.deposits = Deposits(self.custodian, ledger, submit, vault, data_keys, wall_ms)
         self.gatekeeper = Gatekeeper(self.custodian, ledger, self.commits, submit, vault, data_keys, wall_ms)
         self.reader = Reader(name, ledger, self.gatekeeper, _Peers(self.network), wall_ms)
+
+    def _make_watch(self) -> None:
+        self.neglect = Neglect(
+            self.chain, self.mempool, lambda: self.driver.engine.primary, self.intake.urge, self.driver.complain
+        )
+        self.accusations = Accusations(self.config.name, self.chain, self.custodian.sign, self.intake.submit, wall_ms)
 
     async def _take_state(self) -> bool:
         if not await self.state_fetch.take():
@@ -188,7 +213,15 @@ class Parts:
         self.snapshots.serve()
         self.network.on_request(CONTENT_SERVICE, self.gatekeeper.on_content_request)
         self.network.on_request(KEY_SERVICE, self.gatekeeper.on_key_request)
-        self.driver.listen(self.catch_up.want, self.intake.forward_again)
+        self.driver.listen(
+            Listeners(
+                catch_up=self.catch_up.want,
+                later_epoch=self.catch_up.hint,
+                view_entered=self.intake.forward_again,
+                agreed=self.neglect.on_block,
+                accused=self.accusations.accuse,
+            )
+        )
         self.chain.listen(self._on_commit)
 
     def _on_commit(self, committed: Committed) -> None:
@@ -197,13 +230,31 @@ class Parts:
         ids = [transaction.id for transaction in committed.transactions]
         self.commits.on_block(committed.header.height, ids)
         self.deposits.on_block(committed.header.time_ms, ids)
+        is_invited_height = self._invite is not None and committed.header.height == self._invite.header.height
+        if is_invited_height:
+            self._check_invite(committed)
+        if committed.members_changed or is_invited_height:
+            self.network.set_peers(self._peers())
+
+    def _check_invite(self, committed: Committed) -> None:
+        assert self._invite is not None
+        if committed.header.digest() != self._invite.header.digest():
+            detail = f"block {committed.header.height} is not the one that the invite names: this is another chain"
+            raise DivergedError(detail)
+
+    def _peers(self) -> tuple[Peer, ...]:
+        """Return the other members as the state knows them; until it reaches the invite, as that knows them."""
+        ledger, name = self.opened.ledger, self.config.name
+        if self._invite is None or ledger.head.header.height >= self._invite.header.height:
+            return other_members(ledger.state, name)
+        known = self._invite.members
+        return tuple(Peer(each.name, each.node_key, each.addresses) for each in known if each.name != name)
 
 
-def other_members(genesis: Genesis, name: str) -> tuple[Peer, ...]:
-    """Return the other members as the network knows them."""
-    return tuple(
-        Peer(member.name, member.node_key, member.addresses) for member in genesis.body.members if member.name != name
-    )
+def other_members(state: StateReader, name: str) -> tuple[Peer, ...]:
+    """Return the other members of now, as the network knows them."""
+    entries = [load_member(state, other) for other in load_members(state) if other != name]
+    return tuple(Peer(entry.name, entry.node_key, entry.addresses) for entry in entries if entry is not None)
 
 
 def open_ledger(data: Path, genesis: Genesis) -> Ledger:
@@ -215,21 +266,27 @@ def open_ledger(data: Path, genesis: Genesis) -> Ledger:
     return Ledger.open(data / LEDGER_FOLDER, genesis, genesis_state(genesis))
 
 
-def open_vote_log(data: Path, ledger: Ledger, genesis: Genesis, name: str) -> VoteLog:
-    """Open the vote log beside a ledger, or begin it: never where the ledger, or one before it, says that one was.
+def votes_file(data: Path, node_key: bytes) -> Path:
+    """Return where the vote log of a key stands: a new key has promised nothing, and has a log of its own."""
+    return data / f"votes-{node_key.hex()[:16]}.log"
+
+
+def open_vote_log(data: Path, ledger: Ledger, genesis: Genesis, node_key: bytes) -> VoteLog:
+    """Open the vote log of a node key beside a ledger, or begin it.
+
+    It is never begun where the ledger, or one that was put aside, says that there was one.
 
     Raises:
         VoteLogError: what this validator has promised is not known: it must not vote.
     """
-    member = genesis.member(name)
-    assert member is not None
-    owner = tagged_digest(b"CARETRACE/votes/1", genesis.chain_id, member.node_key)
-    height = ledger.head.header.height
-    must_exist = ledger.has_vote_log or bool(quarantined(ledger.database.path))
-    if (data / VOTES_FILE).exists():
-        ledger.note_vote_log()  # Also if it cannot be used: that there was one must not be forgotten.
-    vote_log = VoteLog.open(data / VOTES_FILE, owner, ledger_height=height, must_exist=must_exist)
-    ledger.note_vote_log()
+    owner = tagged_digest(b"CARETRACE/votes/1", genesis.chain_id, node_key)
+    height, path = ledger.head.header.height, votes_file(data, node_key)
+    was_aside = any(kept.votes == path.name for kept in quarantined(ledger.database.path))
+    must_exist = ledger.has_vote_log(node_key) or was_aside
+    if path.exists():
+        ledger.note_vote_log(node_key)  # Also if it cannot be used: that there was one must not be forgotten.
+    vote_log = VoteLog.open(path, owner, ledger_height=height, must_exist=must_exist)
+    ledger.note_vote_log(node_key)
     return vote_log
 
 

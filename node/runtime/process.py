@@ -5,7 +5,7 @@ import gc
 import logging
 import os
 import signal
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -18,6 +18,7 @@ from node.api.server import ListenError as HttpListenError
 from node.api.server import listen_tcp, listen_unix, serve
 from node.api.services import Services
 from node.config import Config, ConfigError, Home, load_config, parse_host_port
+from node.keys.keyfile import public_key
 from node.network.tcp import ListenError as NetworkListenError
 from node.network.transport import quiet_library_logs
 from node.replication.chain import DivergedError
@@ -25,7 +26,7 @@ from node.runtime.healing import heal_running, ignore_damage, put_aside, take_ar
 from node.runtime.home_lock import HomeInUseError, locked
 from node.runtime.inspect import remove_leftovers, verify_running
 from node.runtime.logs import set_log_level, set_up_logs
-from node.runtime.parts import Opened, Parts, new_start_number, open_ledger, open_vote_log, wall_ms
+from node.runtime.parts import Opened, Parts, new_start_number, open_ledger, open_vote_log, votes_file, wall_ms
 from node.runtime.standing import Standing
 from storage.database import DatabaseCorruptError, DatabaseError, DatabaseLostError
 from storage.folders import make_folder
@@ -33,10 +34,12 @@ from storage.opening import LedgerError
 from storage.places import QuarantineFullError
 from storage.schema import codec, signatures
 from storage.schema.genesis import Genesis, load_file
+from storage.schema.invite import Invite, InviteError, load_invite
 from storage.vote_log import VoteLog, VoteLogAheadError, VoteLogError
 
 CONNECTIONS_MAX = 256
 HEALTH_CONNECTIONS_MAX = 32
+MEMBERSHIP_EVERY_S = 2.0
 
 log = logging.getLogger("caretrace.runtime")
 
@@ -47,6 +50,7 @@ _OPERATORS_ERRORS = (
     DivergedError,
     HomeInUseError,
     HttpListenError,
+    InviteError,
     LedgerError,
     NetworkListenError,
     QuarantineFullError,
@@ -81,11 +85,14 @@ class StartError(Exception):
         self.hint = _HINTS.get(code)
 
 
-def run(home_path: Path, secrets: Mapping[str, bytes], *, heals: bool = True) -> int:
+def run(
+    home_path: Path, secrets: Mapping[str, bytes], older_encryption: Sequence[bytes] = (), *, heals: bool = True
+) -> int:
     """Run a home's node until SIGTERM or SIGINT; returns the exit code.
 
-    ``secrets`` are the opened keys ``node``, ``service`` and ``encryption``, 32 bytes each. With ``heals`` a ledger
-    that is damaged or lost is put aside and had anew from the other members; else the node ends.
+    ``secrets`` are the opened keys ``node``, ``service`` and ``encryption``, 32 bytes each; ``older_encryption`` those
+    of encryption keys that were replaced. With ``heals`` a ledger that is damaged or lost is put aside and had anew
+    from the other members; else the node ends.
 
     Raises:
         StartError: it cannot run, or its disk fails; the reason is in words.
@@ -99,8 +106,9 @@ def run(home_path: Path, secrets: Mapping[str, bytes], *, heals: bool = True) ->
     try:
         signatures.self_test()
         codec.self_test()
+        live = partial(_live, home, config, genesis_file, secrets, older_encryption)
         with locked(home):
-            while _live(home, config, genesis_file, secrets, heals=heals and len(genesis.body.members) > 1):
+            while live(heals=heals and len(genesis.body.members) > 1):
                 gc.unfreeze()
                 gc.collect()
     except* _OPERATORS_ERRORS as group:
@@ -115,6 +123,13 @@ def run(home_path: Path, secrets: Mapping[str, bytes], *, heals: bool = True) ->
     return 0
 
 
+def _invite_of(home: Home) -> Invite | None:
+    try:
+        return load_invite(home.invite_file.read_bytes()).invite
+    except FileNotFoundError:
+        return None
+
+
 def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
     for error in group.exceptions:
         if isinstance(error, BaseExceptionGroup):
@@ -123,14 +138,24 @@ def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]
             yield error
 
 
-def _live(home: Home, config: Config, genesis_file: bytes, secrets: Mapping[str, bytes], *, heals: bool) -> bool:
+def _live(
+    home: Home,
+    config: Config,
+    genesis_file: bytes,
+    secrets: Mapping[str, bytes],
+    older_encryption: Sequence[bytes],
+    *,
+    heals: bool,
+) -> bool:
     """Run the node from what lies on its disk until it ends; True if it is to begin again from what lies there then."""
-    genesis, data = load_file(genesis_file), home.resolve(config.data)
+    genesis, data, node_key = load_file(genesis_file), home.resolve(config.data), public_key("node", secrets["node"])
     damage: DatabaseError | None = None
     begins_again = False
     try:
-        with _opened(data, config, genesis) as opened:
-            parts = Parts(home, config, genesis, secrets, opened)
+        with _opened(data, genesis, node_key) as opened:
+            parts = Parts(
+                home, config, genesis, secrets, opened, older_encryption=older_encryption, invite=_invite_of(home)
+            )
             # What exists now lives as long as the process: the collector need not look at it again.
             gc.freeze()
             trio.run(partial(_run, home, config, genesis_file, parts, heals=heals), strict_exception_groups=True)
@@ -142,12 +167,12 @@ def _live(home: Home, config: Config, genesis_file: bytes, secrets: Mapping[str,
         assert isinstance(first, DatabaseError)
         damage = first
     if damage is not None:
-        put_aside(data, damage)
+        put_aside(data, damage, votes_file(data, node_key).name)
     return begins_again or damage is not None
 
 
 @contextmanager
-def _opened(data: Path, config: Config, genesis: Genesis) -> Iterator[Opened]:
+def _opened(data: Path, genesis: Genesis, node_key: bytes) -> Iterator[Opened]:
     """Open ledger and vote log; a vote log that cannot tell what was promised makes the node an observer."""
     make_folder(data)
     remove_leftovers(data)
@@ -157,7 +182,7 @@ def _opened(data: Path, config: Config, genesis: Genesis) -> Iterator[Opened]:
     votes_height = 0
     try:
         try:
-            vote_log = open_vote_log(data, ledger, genesis, config.name)
+            vote_log = open_vote_log(data, ledger, genesis, node_key)
         except VoteLogAheadError as error:
             votes_height = error.height
             log.warning("the vote log: %s; this node follows, and votes again once it has caught up with it", error)
@@ -180,14 +205,16 @@ async def _run(home: Home, config: Config, genesis_file: bytes, parts: Parts, *,
     health_app = create_health_app(standing.why_not_ready)
     stop = trio.Event()
     async with parts.network.run(), trio.open_nursery() as nursery:
-        nursery.start_soon(parts.driver.run, new_start_number())
+        nursery.start_soon(parts.driver.run, new_start_number)
         nursery.start_soon(parts.intake.run)
         nursery.start_soon(parts.catch_up.run)
         nursery.start_soon(parts.snapshots.run)
         nursery.start_soon(parts.history.run)
         nursery.start_soon(_await_rebirth, parts, stop)
+        nursery.start_soon(parts.accusations.run)
         nursery.start_soon(parts.deposits.run)
         nursery.start_soon(_heed_signals, home, stop, nursery.cancel_scope)
+        nursery.start_soon(_tell_membership, standing)
         log.info("%s runs at height %d", config.name, parts.chain.head.header.height)
         async with trio.open_nursery() as serving:
             serving.start_soon(partial(serve, app, listeners, stop, connections_max=CONNECTIONS_MAX))
@@ -203,6 +230,17 @@ async def _run(home: Home, config: Config, genesis_file: bytes, parts: Parts, *,
 async def _await_rebirth(parts: Parts, stop: trio.Event) -> None:
     await parts.rebirth.wanted.wait()
     stop.set()
+
+
+async def _tell_membership(standing: Standing) -> None:
+    """Tell the log what the node is to the network, whenever that changes."""
+    told = ""
+    while True:
+        words = standing.membership()
+        if words != told:
+            log.info("this node: %s", words)
+            told = words
+        await trio.sleep(MEMBERSHIP_EVERY_S)
 
 
 async def _heed_signals(home: Home, stop: trio.Event, everything: trio.CancelScope) -> None:

@@ -177,6 +177,12 @@ def verify_certificate(
         _verify_any(validators.validators[signer].node_key, preimages, signature)
 
 
+def certified(header: Header, result: Result, certificate: Certificate) -> bool:
+    """Tell whether a certificate is about this header and this result; whether it holds is another question."""
+    stated = (certificate.epoch, certificate.height, certificate.digest, certificate.result)
+    return stated == (header.epoch, header.height, header.digest(), result.digest())
+
+
 def _verify_any(node_key: bytes, preimages: Sequence[bytes], signature: bytes) -> None:
     for preimage in preimages:
         try:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from storage.schema.codec import Bytes32, Form, MemberName, Uint, Value
+from storage.schema.codec import Addresses, Bytes32, Bytes64, Form, MemberName, Role, Uint, Value
 from storage.schema.events import Code
 
 ARGUMENTS_BYTES_MAX = 12 * 1024
@@ -137,6 +137,84 @@ class ServeAccess(Value, frozen=True):
     access: Bytes32
 
 
+class _Change(Value, frozen=True):
+    """What a proposal would change; it travels with its kind before its fields."""
+
+    @property
+    def kind(self) -> str:
+        """Its kind: ``admit``, ``role`` or ``remove``."""
+        return str(self.__struct_config__.tag)
+
+
+class Admit(_Change, frozen=True, tag="admit"):
+    """A hospital joins with what its card says, as an observer."""
+
+    name: MemberName
+    organisation_key: Bytes32
+    node_key: Bytes32
+    service_key: Bytes32
+    encryption_key: Bytes32
+    addresses: Addresses
+
+
+class SetRole(_Change, frozen=True, tag="role"):
+    """A member begins to validate, or only observes from now on."""
+
+    name: MemberName
+    role: Role
+
+
+class Remove(_Change, frozen=True, tag="remove"):
+    """A member leaves for good."""
+
+    name: MemberName
+
+
+Change = Admit | SetRole | Remove
+
+
+class Propose(Value, frozen=True):
+    """``network.propose``: a validating member's organisation key signs. ``evidence`` names what it rests on."""
+
+    change: Change
+    evidence: Bytes32 | None
+
+
+class VoteOn(Value, frozen=True):
+    """``network.vote``: a validating member's organisation key signs."""
+
+    proposal: Bytes32
+    approve: bool
+
+
+class ReplaceKeys(Value, frozen=True):
+    """``network.replace_keys``: the member's organisation key signs; None leaves a key as it is."""
+
+    node_key: Bytes32 | None
+    service_key: Bytes32 | None
+    encryption_key: Bytes32 | None
+
+
+class SignedVote(Value, frozen=True):
+    """One of two votes at one place: its type, what it is for, and the signature under ``vote_preimage``."""
+
+    kind: Literal[1, 2, 3]
+    digest: Bytes32
+    result: Bytes32
+    signature: Bytes64
+
+
+class Evidence(Value, frozen=True):
+    """``network.evidence``: any member's service key signs. Two votes by one node key at one place, to verify alone."""
+
+    node_key: Bytes32
+    epoch: Uint
+    view: Uint
+    height: Uint
+    first: SignedVote
+    second: SignedVote
+
+
 @dataclass(frozen=True, slots=True)
 class Method:
     """A call's name and form. Urgent calls stand first in a block, so that a primary cannot put its own before."""
@@ -163,5 +241,9 @@ METHODS: dict[str, Method] = dict(
         _method("consent.end_exclusion", EndExclusion),
         _method("access.request", RequestAccess),
         _method("access.served", ServeAccess),
+        _method("network.propose", Propose),
+        _method("network.vote", VoteOn),
+        _method("network.replace_keys", ReplaceKeys, urgent=True),
+        _method("network.evidence", Evidence),
     )
 )

@@ -6,7 +6,7 @@ type and encode again to exactly the same bytes, so that no value has two encodi
 
 from base64 import b32decode, b32encode
 from hashlib import sha256
-from typing import Annotated, Any, Generic, TypeVar
+from typing import Annotated, Any, Generic, Literal, TypeVar
 
 import msgpack
 import msgspec
@@ -19,6 +19,9 @@ Bytes32 = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
 Bytes64 = Annotated[bytes, msgspec.Meta(min_length=64, max_length=64)]
 Uint = Annotated[int, msgspec.Meta(ge=0, le=UINT_MAX)]
 MemberName = Annotated[str, msgspec.Meta(pattern=r"\A[a-z][a-z0-9-]{0,31}\Z")]
+Address = Annotated[str, msgspec.Meta(pattern=r"\A/[A-Za-z0-9._:%/-]{1,255}\Z")]
+Addresses = Annotated[tuple[Address, ...], msgspec.Meta(max_length=8)]
+Role = Literal["observer", "validator"]
 
 T = TypeVar("T")
 _encode = msgspec.msgpack.Encoder().encode

@@ -4,14 +4,16 @@ An event is an array whose first element names its kind. Identifiers are raw 32 
 inception key it is made from. No event says which provision decided: that is shown to the patient only.
 """
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 
-from storage.schema.codec import Bytes32, MemberName, Uint
+from storage.schema.codec import Bytes32, MemberName, Role, Uint
 
 Code = Annotated[str, msgspec.Meta(pattern=r"\A[A-Za-z0-9][A-Za-z0-9-]{0,31}\Z")]
 Detail = Annotated[str, msgspec.Meta(max_length=256)]
+Ending = Literal["accepted", "rejected", "expired", "overtaken"]
+"""How a proposal ends; ``overtaken``: what it rests on has changed."""
 
 
 class _Event(msgspec.Struct, array_like=True, forbid_unknown_fields=True, frozen=True, gc=False):
@@ -115,6 +117,65 @@ class AccessServed(_Event, frozen=True, tag="access.served"):
     purpose: Code
 
 
+class ProposalMade(_Event, frozen=True, tag="proposal.made"):
+    """A member proposes to admit a hospital, to change a member's role, or to remove one."""
+
+    proposal: Bytes32
+    member: MemberName
+    change: Code
+    name: MemberName
+
+
+class ProposalVoted(_Event, frozen=True, tag="proposal.voted"):
+    """A member votes on a proposal."""
+
+    proposal: Bytes32
+    member: MemberName
+    approve: bool
+
+
+class ProposalEnded(_Event, frozen=True, tag="proposal.ended"):
+    """A proposal is decided, or has lost its time or its ground."""
+
+    proposal: Bytes32
+    ending: Ending
+
+
+class MemberChanged(_Event, frozen=True, tag="member.changed"):
+    """A member joins, has another role, or, with no role left, is removed."""
+
+    member: MemberName
+    organisation_key: Bytes32
+    roles: Annotated[tuple[Role, ...], msgspec.Meta(max_length=2)]
+
+
+class KeysReplaced(_Event, frozen=True, tag="member.keys_replaced"):
+    """A member's organisation key appoints other keys; None stands for one that stays."""
+
+    member: MemberName
+    organisation_key: Bytes32
+    node_key: Bytes32 | None
+    service_key: Bytes32 | None
+    encryption_key: Bytes32 | None
+
+
+class ValidatorsChanged(_Event, frozen=True, tag="validators.changed"):
+    """From the next height on a set of this epoch decides, unless a later call of the block changes it again."""
+
+    epoch: Uint
+
+
+class EquivocationProven(_Event, frozen=True, tag="network.equivocation"):
+    """A member's node key signed two votes that contradict each other; ``reporter`` laid them before the network."""
+
+    evidence: Bytes32
+    member: MemberName
+    reporter: MemberName
+    epoch: Uint
+    view: Uint
+    height: Uint
+
+
 class Refused(_Event, frozen=True, tag="refused"):
     """Why a call was refused: the argument at fault, where there is one, and the rule in words."""
 
@@ -134,5 +195,12 @@ Event = (
     | AccessPermitted
     | AccessDenied
     | AccessServed
+    | ProposalMade
+    | ProposalVoted
+    | ProposalEnded
+    | MemberChanged
+    | KeysReplaced
+    | ValidatorsChanged
     | Refused
+    | EquivocationProven
 )

@@ -13,7 +13,18 @@ import msgspec
 
 from storage.merkle.log import EMPTY_ROOT
 from storage.schema.block import BLOCK_BYTES_MAX, BLOCK_TX_MAX, BLOCK_VERSION, ZERO_DIGEST, Header
-from storage.schema.codec import Bytes32, DecodeError, Form, MemberName, Uint, Value, encode, tagged_digest
+from storage.schema.codec import (
+    Addresses,
+    Bytes32,
+    DecodeError,
+    Form,
+    MemberName,
+    Role,
+    Uint,
+    Value,
+    encode,
+    tagged_digest,
+)
 from storage.schema.signatures import (
     SIGNATURE_RULE,
     SignatureError,
@@ -27,8 +38,6 @@ from storage.schema.validators import VALIDATORS_MAX, Validator, ValidatorSet
 GENESIS_VERSION = 0
 GENESIS_BYTES_MAX = 1 << 20
 SCHEMA = "caretrace.genesis/1"
-
-Address = Annotated[str, msgspec.Meta(pattern=r"\A/[A-Za-z0-9._:%/-]{1,255}\Z")]
 
 
 class GenesisError(ValueError):
@@ -88,8 +97,8 @@ class Member(Value, frozen=True):
     node_key: Bytes32
     service_key: Bytes32
     encryption_key: Bytes32
-    addresses: Annotated[tuple[Address, ...], msgspec.Meta(max_length=8)]
-    roles: Annotated[tuple[Literal["observer", "validator"], ...], msgspec.Meta(max_length=2)]
+    addresses: Addresses
+    roles: Annotated[tuple[Role, ...], msgspec.Meta(max_length=2)]
 
 
 class GenesisBody(Value, frozen=True):
@@ -167,7 +176,8 @@ def _check_members(members: tuple[Member, ...]) -> None:
     if names != sorted(set(names)):
         raise GenesisError("members must have distinct names, in order")
     signing = [key for m in members for key in (m.organisation_key, m.node_key, m.service_key)]
-    if len(set(signing)) != len(signing):
+    every = {*signing, *(member.encryption_key for member in members)}
+    if len(every) != 4 * len(members):
         raise GenesisError("no key may serve twice")
     if not all(map(is_sound_signing_key, signing)):
         raise GenesisError("a signing key is not a sound Ed25519 key")

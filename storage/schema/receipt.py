@@ -1,7 +1,8 @@
 """The receipt: one small file that proves a transaction and its outcome to anyone, without node or network.
 
-What the verifier trusts is the genesis file alone. From it follow the validators; a quorum of them signed header
-and result; the header binds the transaction, the result binds the outcome (docs/spec/receipt.md).
+What the verifier trusts is the genesis file alone. From it follow the validators, those of later epochs by the chain
+of epochs; a quorum of them signed header and result; the header binds the transaction, the result binds the outcome
+(docs/spec/receipt.md).
 """
 
 from typing import Annotated
@@ -17,12 +18,15 @@ from storage.schema.block import (
     Outcome,
     Result,
     VoteType,
+    certified,
     verify_certificate,
 )
 from storage.schema.codec import Bytes32, DecodeError, Form, Uint, Value, encode
+from storage.schema.epochs import EpochError, Epochs
 from storage.schema.genesis import Genesis
 from storage.schema.signatures import SignatureError
 from storage.schema.transaction import ENVELOPE_BYTES_MAX, Transaction, decode_transaction
+from storage.schema.validators import ValidatorSet
 
 RECEIPT_VERSION = 0
 RECEIPT_BYTES_MAX = 64 * 1024
@@ -65,8 +69,8 @@ class Proven(msgspec.Struct, frozen=True):
     quorum: int
 
 
-def verify_receipt(data: bytes, genesis: Genesis) -> Proven:
-    """Check a receipt's bytes against the genesis of its network.
+def verify_receipt(data: bytes, genesis: Genesis, epochs: Epochs | None = None) -> Proven:
+    """Check a receipt's bytes against the genesis of its network, and the chain of epochs where validators changed.
 
     Raises:
         ReceiptError: names the step that failed; nothing of the receipt may then be believed.
@@ -78,11 +82,12 @@ def verify_receipt(data: bytes, genesis: Genesis) -> Proven:
         transaction = decode_transaction(receipt.envelope)
         _check_transaction(receipt, transaction, genesis)
         _check_outcome(receipt, transaction)
-        _check_certificate(receipt, genesis)
-    except (DecodeError, ProofError, CertificateError, SignatureError) as error:
+        validators = (epochs or Epochs(genesis)).of(receipt.header.epoch)
+        _check_certificate(receipt, genesis.chain_id, validators)
+    except (DecodeError, ProofError, CertificateError, EpochError, SignatureError) as error:
         raise ReceiptError(str(error)) from None
-    names = [genesis.validators.validators[signer].name for signer in receipt.certificate.signers]
-    return Proven(transaction, receipt.outcome, receipt.header, tuple(names), genesis.validators.quorum)
+    names = [validators.validators[signer].name for signer in receipt.certificate.signers]
+    return Proven(transaction, receipt.outcome, receipt.header, tuple(names), validators.quorum)
 
 
 def _check_transaction(receipt: Receipt, transaction: Transaction, genesis: Genesis) -> None:
@@ -106,11 +111,9 @@ def _check_outcome(receipt: Receipt, transaction: Transaction) -> None:
         raise ReceiptError("the outcome is not among the block's outcomes")
 
 
-def _check_certificate(receipt: Receipt, genesis: Genesis) -> None:
-    header, certificate = receipt.header, receipt.certificate
-    if header.validators_hash != genesis.validators.digest() or header.epoch != genesis.validators.epoch:
-        raise ReceiptError("the block's validators are not those of genesis")
-    stated = (certificate.height, certificate.digest, certificate.result)
-    if stated != (header.height, header.digest(), receipt.result.digest()):
+def _check_certificate(receipt: Receipt, chain_id: bytes, validators: ValidatorSet) -> None:
+    if receipt.header.validators_hash != validators.digest():
+        raise ReceiptError("the block's validators are not those of its epoch")
+    if not certified(receipt.header, receipt.result, receipt.certificate):
         raise ReceiptError("the certificate is about another block or another result")
-    verify_certificate(certificate, VoteType.COMMIT, genesis.chain_id, genesis.validators)
+    verify_certificate(receipt.certificate, VoteType.COMMIT, chain_id, validators)

@@ -19,6 +19,12 @@ def _table(*rows: tuple[str, str, str]) -> dict[str, Refusal]:
     return {code: Refusal(words, hint) for code, words, hint in rows}
 
 
+_REMOVED = (
+    "member.removed",
+    "the member has been removed from the network",
+    "act through another member; a patient's own calls still count",
+)
+
 BEFORE_THE_LEDGER: dict[str, Refusal] = _table(
     (
         "bytes.malformed",
@@ -40,6 +46,7 @@ BEFORE_THE_LEDGER: dict[str, Refusal] = _table(
     ("tx.replayed", "the ledger holds this transaction already", "nothing to do; to repeat the act, sign a new one"),
     ("tx.payer_unknown", "the member that is to pay is no member", "name a member of the network"),
     ("tx.payer_unbound", "the member that is to pay has not bound itself", "let the member that enrolled you pay"),
+    _REMOVED,
     ("signature.invalid", "a signature does not verify under its key", "sign with the key that the call names"),
     ("block.count_full", "the block holds as many transactions as it may", "wait for the next block"),
     ("block.bytes_full", "the block is as large as it may be", "wait for the next block"),
@@ -50,6 +57,11 @@ BEFORE_THE_LEDGER: dict[str, Refusal] = _table(
 ON_THE_LEDGER: dict[str, Refusal] = _table(
     ("signers.count", "the call carries another number of signatures than it has parties", "see who signs this call"),
     ("signers.not_service_key", "the paying member's service key did not sign in its place", "ask that member's node"),
+    (
+        "signers.not_organisation_key",
+        "the paying member's organisation key did not sign",
+        "sign with the key that init wrote for the organisation",
+    ),
     ("identity.signing_key_unsound", "the signing key could let anyone sign", "make a new key"),
     ("identity.sealing_key_unsound", "the sealing key could let anyone open what is sealed to it", "make a new key"),
     ("identity.key_in_use", "the key is a member's", "make a key of the person's own"),
@@ -68,8 +80,28 @@ ON_THE_LEDGER: dict[str, Refusal] = _table(
     ("category.unknown", "no such record category is known", "use a category of docs/spec/contracts.md"),
     ("purpose.unknown", "no such purpose of use is known", "use a code of HL7's PurposeOfUse, such as TREAT"),
     ("action.unknown", "no such action is known", "use read, correct or share"),
-    ("member.unknown", "the network has no such member", "see the members in the node's status"),
+    ("member.unknown", "the network has no such member", "see: caretrace members list"),
+    _REMOVED,
+    ("member.name_used", "the name is, or was, another member's", "choose another name; none is given twice"),
+    ("member.key_unsound", "a key could let anyone sign or open", "make new keys"),
+    ("member.key_used", "a key is, or was, in use", "make new keys; none serves twice"),
+    ("member.too_many", "the network has as many members as it may", "a member has to leave first"),
+    ("member.role_same", "the member has this role already", "nothing to do"),
+    ("member.keys_none", "the call names no key to replace", "name at least one key"),
+    ("member.keys_too_soon", "the keys were replaced less than 24 hours ago", "wait, and try again"),
+    ("network.not_validator", "only members that validate now decide", "ask a member that validates"),
+    (
+        "network.too_few_validators",
+        "too few validators would be left to agree while one is faulty",
+        "let another member validate first",
+    ),
+    ("proposal.already_open", "the same change is proposed already", "vote on it: caretrace members vote"),
+    ("proposal.too_many", "too many proposals are open", "wait until one is decided, or ends"),
+    ("proposal.not_found", "there is no such proposal", "see: caretrace members proposals"),
+    ("proposal.closed", "the proposal is decided, or has ended", "propose it again, if it is still wanted"),
+    ("proposal.already_voted", "the member has voted on this proposal", "nothing to do; a vote may not be changed"),
     ("record.not_found", "there is no such record", "see the patient's list of records"),
+    ("record.unservable", "the record's custodian has left the network", "ask the hospital itself for it"),
     ("record.year_implausible", "the clinical year cannot be right", "give the year of the record, or none"),
     ("record.not_permitted", "the member may not add to this patient's file", "have the patient permit it"),
     ("consent.denied", "no consent of the patient permits this", "ask the patient for a consent that covers it"),
@@ -94,9 +126,15 @@ ON_THE_LEDGER: dict[str, Refusal] = _table(
         "the permit was served before",
         "ask for the key again",
     ),
+    ("evidence.not_node_key", "the key is not, and was not, the node key of a member", "see who signed the votes"),
+    ("evidence.out_of_range", "the votes are too old, or of a height that is not there yet", "nothing to do"),
+    ("evidence.no_conflict", "an honest node may have signed both", "show two votes at one place, for two things"),
+    ("evidence.known", "of this key the ledger holds evidence at this height", "nothing to do"),
+    ("evidence.forged", "the key has not signed both votes", "nothing to do"),
 )
 
 AT_THE_NODE: dict[str, Refusal] = _table(
+    ("evidence.not_found", "there is no such evidence", "see the list of evidence"),
     ("did.malformed", "this is no did:key of an Ed25519 key", "copy it whole"),
     ("tx.not_found", "no block holds this transaction", "check the id; if it waits, try again in a moment"),
     ("tx.not_committed", "the transaction was not committed in time", "it may still be; ask for it again"),

@@ -3,7 +3,7 @@ import sys
 
 import pytest
 
-from tests.support.source_tree import ROOT, shown, text_files
+from tests.support.source_tree import ROOT, files, python_files, shown, text_files
 
 # Whoever installs has an index and folders of their own.
 REGISTRY = re.compile(r"pythonhosted\.org|pypi\.org/simple|registry\.npmjs\.org|file:///(?:opt|root|home)")
@@ -44,3 +44,15 @@ def test_every_script_can_be_executed() -> None:
 
     assert ROOT / "scripts" / "test" in scripts
     assert [shown(path) for path in scripts if not path.stat().st_mode & 0o111] == []
+
+
+def test_every_test_that_a_page_of_the_specification_names_is_there() -> None:
+    named = {
+        name for path in files(ROOT / "docs" / "spec") for name in re.findall(r"`(test_\w+)`", path.read_text("utf-8"))
+    }
+    present = {path.stem for path in python_files("tests")}
+    for path in python_files("tests"):
+        present |= set(re.findall(r"^(?:async )?def (test_\w+)", path.read_text("utf-8"), re.MULTILINE))
+
+    assert named
+    assert named - present == set()

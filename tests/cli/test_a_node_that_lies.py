@@ -77,6 +77,20 @@ def test_a_node_of_another_network_gets_nothing(network: Operated) -> None:
     assert heights(network) == before
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [("record", "list", "--patient", "pia"), ("audit", "patient", "pia"), ("record", "show", "r-mfrgg")],
+)
+def test_a_node_of_another_network_is_not_believed_that_there_is_nothing(
+    network: Operated, arguments: tuple[str, ...]
+) -> None:
+    refused = told_by(
+        network, where("/v1/status", changed(chain_id="ab" * 32)), *arguments, "--node", "north", exit_code=6
+    )
+
+    assert refused["code"] == "network.other"
+
+
 def test_a_forged_genesis_is_not_pinned(network: Operated) -> None:
     (network.folder / "wallet" / "network.json").unlink()
     forged = network.genesis_file.read_bytes().replace(b'"permit_s": 600', b'"permit_s": 601')

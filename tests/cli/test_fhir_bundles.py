@@ -26,6 +26,37 @@ def only(folder: Path, resource: dict[str, Any]) -> Resource:
     return found
 
 
+def test_what_is_sealed_are_the_bytes_of_the_bundle_to_the_last_digit_of_a_number(tmp_path: Path) -> None:
+    source = b'{ "resourceType":"Observation",\n"value": 7.10, "low":1.00, "exact":0.1234567890123456789,"far":1e999}'
+    bundle = b'{"resourceType":"Bundle","entry":[{"resource":%s},{"resource":%s}]}'
+    path = tmp_path / "bundle.json"
+    path.write_bytes(bundle % (json.dumps(PATIENT).encode(), source))
+
+    (resource,) = read_file(path).resources
+
+    assert resource.content == source
+
+
+def test_words_of_a_bundle_cannot_move_a_terminals_cursor_or_begin_a_line(tmp_path: Path) -> None:
+    words = {"code": {"text": "\x1b]0;pwned\x07 high\nfake: line"}, "meta": {"security": [{"code": "\x07"}]}}
+
+    resource = only(tmp_path, {"resourceType": "Obs\x1b[2J", **words})
+
+    assert (resource.title, resource.type, resource.labels) == ("?]0;pwned? high fake: line", "Obs?[2J", ("?",))
+
+
+def test_a_resource_of_no_type_is_kept_as_it_is_and_half_a_character_is_no_json(tmp_path: Path) -> None:
+    path = tmp_path / "bundle.json"
+    bundle = b'{"resourceType":"Bundle","entry":[{"resource":{"resourceType":"Patient"}},{"resource":%s}]}'
+
+    path.write_bytes(bundle % b'{"resourceType":["x"]}')
+    assert [resource.content for resource in read_file(path).resources] == [b'{"resourceType":["x"]}']
+
+    path.write_bytes(bundle % b'{"resourceType":"Observation","code":{"text":"\\ud800"}}')
+    with pytest.raises(BundleError, match="is not JSON"):
+        read_file(path)
+
+
 def test_a_bundle_gives_its_patient_its_physician_and_every_clinical_resource(tmp_path: Path) -> None:
     physician = {"resourceType": "Practitioner", "name": [{"given": ["Ada"]}]}
     condition = {"resourceType": "Condition", "code": {"text": "Asthma"}, "onsetDateTime": "2019-04-03T10:00:00Z"}

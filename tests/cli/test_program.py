@@ -1,4 +1,5 @@
 import json
+import os
 import re
 import signal
 import subprocess
@@ -68,6 +69,49 @@ def test_completion_completes_commands_and_their_verbs(tmp_path: Path) -> None:
     done = shell(folder=tmp_path, more=asked)
 
     assert done.stdout.split() == ["plain,grant"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("status", "--timeout", "nan"),
+        ("consent", "grant", "--patient", "pia", "--uses", "9" * 20),
+        ("record", "show", b"r-\xff"),
+    ],
+)
+def test_numbers_and_bytes_that_mean_nothing_are_usage_errors(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    done = shell(*arguments, "--json", folder=tmp_path)
+
+    assert answer_of(done, exit_code=2)["error"]["code"] == "usage"
+    assert "Traceback" not in done.stderr
+
+
+def test_a_passphrase_may_be_any_bytes(tmp_path: Path) -> None:
+    given = {**os.environb, b"CARETRACE_PASSPHRASE": b"\xff\xfe", b"HOME": str(tmp_path).encode()}
+    new = [*PROGRAM, "key", "new", "una", "--wallet", str(tmp_path / "w")]
+
+    done = subprocess.run(new, env=given, cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_an_interruption_while_the_program_still_loads_is_as_quiet_as_a_later_one(tmp_path: Path) -> None:
+    # What it loads first waits for the signal here, as a slow disk would have it.
+    (tmp_path / "click.py").write_text("import time\nprint('loading', flush=True)\ntime.sleep(30)\n")
+    process = subprocess.Popen(
+        [sys.executable, "-c", "from cli.entry import main; main()"],
+        env=environment(tmp_path, {"PYTHONPATH": f"{tmp_path}:{ROOT}"}),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "loading\n"
+
+    process.send_signal(signal.SIGINT)
+    _, words = process.communicate(timeout=30)
+
+    assert (process.returncode, words) == (130, "caretrace: interrupted\n")
 
 
 def test_a_bug_of_ours_is_one_line_and_its_trace_is_kept_for_whoever_mends_it(tmp_path: Path) -> None:

@@ -70,7 +70,7 @@ def test_a_member_that_founded_nothing_does_not_start(founded: Path, home: Path)
     (home / "config.toml").write_text(config)
 
     arguments = ("start", "--home", "north", "--genesis", str(founded / "genesis.json"))
-    assert refusal(home.parent, *arguments, exit_code=1)["code"] == "member.unknown"
+    assert refusal(home.parent, *arguments, exit_code=5)["code"] == "member.unknown"
 
 
 def test_keys_that_genesis_does_not_state_do_not_start_a_node(founded: Path, home: Path) -> None:

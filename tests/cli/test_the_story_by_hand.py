@@ -65,6 +65,47 @@ def test_content_goes_to_standard_output_alone_when_no_file_is_named(network: Op
     assert "served" in result.stderr
 
 
+def test_what_can_be_known_to_fail_takes_no_permit(network: Operated) -> None:
+    record, out = add_record(network), network.folder / "read.json"
+    grant(network, "--to", "ben", "--uses", "1")
+    get = ("record", "get", record, "--as", "ben", "--purpose", "TREAT")
+
+    elsewhere = network.refusal(*get, "--node", "north", "--out", str(out), exit_code=4)
+    nowhere = network.refusal(*get, "--node", "south", "--out", str(network.folder / "none" / "x"), exit_code=1)
+    answer = network.ask(*get, "--node", "south", "--out", str(out))
+
+    assert (elsewhere["code"], nowhere["code"]) == ("access.other_member", "system.error")
+    assert out.read_bytes() == RESULT
+    assert answer["served"]
+
+
+def test_what_was_permitted_once_can_be_asked_for_again_and_takes_no_second_permit(network: Operated) -> None:
+    record, out = add_record(network), network.folder / "again.json"
+    grant(network, "--to", "ben", "--uses", "1")
+    get = ("record", "get", record, "--as", "ben", "--node", "south", "--out", str(out))
+    first = network.ask(*get, "--purpose", "TREAT")
+    out.unlink()
+
+    again = network.ask(*get, "--access", first["access"])
+
+    assert out.read_bytes() == RESULT
+    assert (again["access"], again["served"], again["transaction"]) == tuple(
+        first[field] for field in ("access", "served", "transaction")
+    )
+    assert network.refusal(*get, "--purpose", "TREAT", exit_code=4)["code"] == "consent.denied"
+
+
+def test_nobody_reads_by_the_access_of_another(network: Operated) -> None:
+    record, out = add_record(network), network.folder / "other.json"
+    grant(network, "--to", "ben")
+    read = ("record", "get", record, "--out", str(out))
+    access = network.ask(*read, "--as", "ben", "--purpose", "TREAT", "--node", "south")["access"]
+
+    refused = network.refusal(*read, "--as", "pia", "--access", access, "--node", "north", exit_code=5)
+
+    assert refused["code"] == "access.not_found"
+
+
 def test_patients_read_their_own_records_at_the_hospital_that_keeps_them(network: Operated) -> None:
     record, out = add_record(network), network.folder / "own.json"
 

@@ -5,7 +5,7 @@ import pytest
 
 from cli.errors import CliError, Exit, exit_for, printable
 from cli.output import facts, rfc3339, table
-from cli.times import MOMENT
+from cli.times import END, MOMENT
 from storage.schema.refusals import REFUSALS
 
 
@@ -102,3 +102,8 @@ def test_a_duration_counts_from_now(text: str, seconds: int) -> None:
 def test_what_is_no_time_is_a_usage_error(text: str) -> None:
     with pytest.raises(click.BadParameter):
         MOMENT.convert(text, None, None)
+
+
+def test_a_day_alone_is_meant_to_its_end_where_something_ends() -> None:
+    assert END.convert("2026-11-03", None, None) - MOMENT.convert("2026-11-03", None, None) == 24 * 3600 - 1
+    assert END.convert("2026-11-03T10:00:00Z", None, None) == MOMENT.convert("2026-11-03T10:00:00Z", None, None)

@@ -17,7 +17,7 @@ import pytest
 from cli.client import Json
 from cli.errors import CliError
 from storage.schema.calls import Grant
-from tests.support.raw_calls import caller, committed, id_of, outcome_of, provision, refusal_of
+from tests.support.raw_calls import caller, committed, id_of, order, outcome_of, provision, refusal_of
 from tests.support.running_network import RunningNetwork, installed_program, until
 
 pytestmark = pytest.mark.cluster
@@ -101,7 +101,7 @@ def follows(network: RunningNetwork) -> Any:
 
 
 def test_a_node_whose_vote_log_is_damaged_only_follows_and_says_so(own_network: RunningNetwork, data: Path) -> None:
-    flip(data / "votes.log", 20)
+    flip(next(data.glob("votes-*.log")), 20)
 
     with running(own_network):
         (reason,) = follows(own_network)
@@ -171,7 +171,7 @@ def test_a_disk_that_takes_no_more_promises_stops_the_node_and_nothing_is_lost(o
     # One of the two halves of the vote log lies beyond the size of a file that this process may write.
     with running(own_network, file_kib_max=1024) as process:
         while process.poll() is None:
-            goes_on_without_west(own_network)
+            order(own_network, "north")
         _, words = process.communicate()
     own_network.start("west")
 

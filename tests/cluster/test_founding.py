@@ -154,7 +154,7 @@ def test_a_genesis_that_is_missing_damaged_or_anothers_is_refused(founded: Runni
     missing = refused_start(founded, *start, exit_code=5)
     changed_one = refused_start(founded, *start, "--genesis", str(damaged), exit_code=6)
     with changed(home / "config.toml", (home / "config.toml").read_text().replace('"south"', '"nobody"')):
-        stranger = refused_start(founded, *start, "--genesis", str(genesis))
+        stranger = refused_start(founded, *start, "--genesis", str(genesis), exit_code=5)
     with changed(home / "config.toml", (home / "config.toml").read_text().replace('"south"', '"east"')):
         impostor = refused_start(founded, *start, "--genesis", str(genesis))
 

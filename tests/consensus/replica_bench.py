@@ -15,7 +15,6 @@ from consensus.engine import (
     Received,
     Recovered,
     Send,
-    Signer,
     TimerFired,
     WorkWaiting,
 )
@@ -36,6 +35,7 @@ from consensus.pbft.messages import (
 )
 from consensus.pbft.replica import Pbft
 from consensus.pbft.state import State
+from consensus.signer import Signer
 from storage.schema.block import ZERO_DIGEST, Certificate, Header, VoteType, transactions_root, vote_preimage
 from storage.schema.codec import encode
 from storage.schema.validators import quorum

@@ -8,10 +8,11 @@ from consensus.engine import (
     Executed,
     Fault,
     Halt,
+    LaterEpoch,
 )
-from consensus.pbft.messages import ViewChange, Vote
+from consensus.pbft.messages import MESSAGE, Prepared, ViewChange, Vote
 from storage.schema.block import VoteType
-from tests.consensus.replica_bench import RESULT, Bench, of_kind, said, votes_of
+from tests.consensus.replica_bench import RESULT, Bench, of_kind, said, views_asked_for, votes_of
 
 
 def test_a_forged_vote_does_not_count_and_names_its_sender() -> None:
@@ -129,14 +130,14 @@ def test_another_result_than_the_quorums_halts_and_delivers_nothing() -> None:
     assert not bench.replica.may_vote
 
 
-def test_votes_of_another_epoch_are_left_alone() -> None:
+def test_votes_of_a_later_epoch_only_show_that_there_may_be_one() -> None:
     bench = Bench()
     header = bench.header()
 
     effects = bench.receive(2, replace(bench.vote(2, VoteType.PREPARE, header), epoch=1))
     effects += bench.receive(0, bench.proposal(replace(header, epoch=1)))
 
-    assert effects == []
+    assert effects == [LaterEpoch("m2"), LaterEpoch("m0")]
 
 
 def test_a_proposal_whose_header_does_not_fit_this_chain_is_never_checked() -> None:
@@ -182,3 +183,51 @@ def test_a_quorum_with_one_forged_vote_is_no_quorum() -> None:
 
     assert of_kind(effects, Fault) == [Fault("m2", "a vote with a bad signature")]
     assert bench.state.slot.decided is None
+
+
+def test_a_primary_that_told_each_of_two_backups_another_block_is_found_out_by_what_one_of_them_brings() -> None:
+    bench = Bench()
+    mine, theirs = bench.header(body=b"b"), bench.header(body=b"a")
+    bench.receive(0, bench.proposal(mine, body=b"b"))
+    prepared = Prepared(bench.certificate(VoteType.PREPARE, theirs, signers=(0, 2, 3)), theirs)
+
+    effects = bench.receive(2, bench.change(2, 1, prepared=prepared))
+
+    (accusation,) = of_kind(effects, Accuse)
+    votes = [MESSAGE.decode(accusation.first), MESSAGE.decode(accusation.second)]
+    assert accusation.member == "m0"
+    assert votes == [bench.vote(0, VoteType.PROPOSAL, mine), bench.vote(0, VoteType.PROPOSAL, theirs)]
+    assert views_asked_for(effects) == [1]
+
+
+def test_a_backup_whose_commit_stands_in_a_certificate_of_something_else_is_found_out() -> None:
+    bench = Bench()
+    header, other = bench.header(), bench.header(body=b"b")
+    bench.receive(3, bench.vote(3, VoteType.COMMIT, other))
+
+    effects = bench.receive(2, bench.status(2, head=bench.certificate(VoteType.COMMIT, header, signers=(0, 2, 3))))
+
+    assert [accusation.member for accusation in of_kind(effects, Accuse)] == ["m3"]
+
+
+def test_a_certificate_of_another_view_accuses_nobody() -> None:
+    bench = Bench()
+    header, other = bench.header(), bench.header(body=b"b")
+    bench.receive(3, bench.vote(3, VoteType.COMMIT, other, view=2))
+    bench.receive(0, bench.proposal(other, body=b"b"))
+
+    shown = bench.certificate(VoteType.COMMIT, header, view=1, signers=(0, 2, 3))
+    effects = bench.receive(2, bench.status(2, head=shown))
+
+    assert of_kind(effects, Accuse) == []
+
+
+def test_a_forged_vote_beside_a_certificate_accuses_nobody() -> None:
+    bench = Bench()
+    header, other = bench.header(), bench.header(body=b"b")
+    bench.receive(3, replace(bench.vote(3, VoteType.COMMIT, other), signature=bytes(64)))
+
+    effects = bench.receive(2, bench.status(2, head=bench.certificate(VoteType.COMMIT, header, signers=(0, 2, 3))))
+
+    assert of_kind(effects, Accuse) == []
+    assert of_kind(effects, Fault) == [Fault("m3", "a vote with a bad signature")]

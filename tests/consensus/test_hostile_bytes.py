@@ -1,14 +1,15 @@
+import msgpack
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from consensus.engine import Fault, Received
-from consensus.pbft.messages import MESSAGE, MESSAGE_BYTES_MAX, Answer, Hello, Message, Prepared
+from consensus.engine import Effect, Fault, Received, Send
+from consensus.pbft.messages import MESSAGE, MESSAGE_BYTES_MAX, Answer, Complaint, Hello, Message, Prepared
 from consensus.pbft.records import RECORD, ViewRecord
 from storage.schema.block import BLOCK_BYTES_MAX, BLOCK_TX_MAX, VoteType
-from storage.schema.codec import DecodeError, encode
+from storage.schema.codec import UINT_MAX, DecodeError, encode
 from storage.schema.validators import VALIDATORS_MAX
-from tests.consensus.replica_bench import START, Bench, of_kind
+from tests.consensus.replica_bench import START, Bench, of_kind, views_asked_for
 
 
 def examples(bench: Bench) -> list[Message]:
@@ -27,6 +28,7 @@ def examples(bench: Bench) -> list[Message]:
         bench.status(2, head=head),
         Hello(0, START),
         Answer(START, bench.vote(2, VoteType.COMMIT, header), change.signed),
+        Complaint(0, 0, 1),
     ]
 
 
@@ -56,7 +58,7 @@ def test_arbitrary_bytes_name_their_sender_and_change_nothing(data: bytes) -> No
     assert [type(effect) for effect in effects] == [Fault]
 
 
-@given(st.integers(0, 7), st.integers(0, 2**32), st.integers(1, 255), st.sampled_from([0, 2, 3]))
+@given(st.integers(0, 8), st.integers(0, 2**32), st.integers(1, 255), st.sampled_from([0, 2, 3]))
 def test_a_message_with_one_changed_byte_never_breaks_the_replica(
     which: int, place: int, change: int, sender: int
 ) -> None:
@@ -72,7 +74,7 @@ def test_a_message_with_one_changed_byte_never_breaks_the_replica(
     assert not bench.state.halted
 
 
-@given(st.lists(st.tuples(st.integers(0, 7), st.sampled_from([0, 2, 3])), max_size=12))
+@given(st.lists(st.tuples(st.integers(0, 8), st.sampled_from([0, 2, 3])), max_size=12))
 def test_good_messages_in_any_order_from_anyone_never_break_the_replica(order: list[tuple[int, int]]) -> None:
     bench = Bench()
     messages = examples(bench)
@@ -105,6 +107,60 @@ def test_what_a_peer_can_make_a_replica_hold_is_bounded() -> None:
     assert len(state.slot.blocks) <= 2
 
 
+def test_votes_of_a_hundred_thousand_views_of_one_peer_are_held_as_one_and_answered_by_one_question() -> None:
+    bench = Bench()
+    cast = bench.vote(2, VoteType.COMMIT, bench.header())
+
+    asked: list[Effect] = []
+    for view in range(1, 100_001):
+        asked += bench.receive(2, replace(cast, view=view))
+        bench.effects.clear()
+
+    assert [type(effect) for effect in asked] == [Send]
+    assert sum(len(ballots) for pair in bench.state.ballots._held for ballots in pair) == 1
+    assert len(bench.state.ballots._newest) == 1
+    assert bench.signer.checked == []
+
+
+def test_wishes_for_ten_thousand_views_of_one_peer_are_held_as_one_and_move_nobody() -> None:
+    bench = Bench()
+
+    for view in range(1, 10_001):
+        bench.receive(2, bench.change(2, view))
+
+    assert list(bench.state.changes) == [2]
+    assert bench.replica.view == 0
+    assert views_asked_for(bench.effects) == []
+
+
+def test_what_is_said_of_the_last_view_and_height_that_there_are_moves_nobody() -> None:
+    bench = Bench()
+    header = replace(bench.header(), height=UINT_MAX)
+    primary = bench.validators.primary(UINT_MAX, UINT_MAX, 0)
+    vote = bench.vote(2, VoteType.PREPARE, header, view=UINT_MAX)
+
+    for message in (vote, replace(vote, height=1), bench.status(2, view=UINT_MAX), bench.change(2, UINT_MAX)):
+        bench.receive(2, message)
+    bench.receive(primary, bench.proposal(header, view=UINT_MAX))
+    bench.receive(2, Complaint(0, UINT_MAX, UINT_MAX))
+    bench.receive(2, Answer(START, vote, bench.change(2, UINT_MAX).signed))
+
+    assert (bench.replica.view, bench.state.height, bench.replica.may_vote) == (0, 1, True)
+    assert of_kind(bench.effects, Fault) == []
+    assert len(bench.commit_it(bench.header())) > 0
+    assert bench.state.height == 2
+
+
+def test_a_number_that_is_one_too_large_is_no_number() -> None:
+    for message in examples(Bench()):
+        fields = msgpack.unpackb(encode(message))
+        numbers = [index for index, value in enumerate(fields) if type(value) is int]
+        for index in numbers:
+            changed = [*fields[:index], UINT_MAX + 1, *fields[index + 1 :]]
+
+            assert is_refused(msgpack.packb(changed))
+
+
 def test_a_message_over_the_limit_is_refused_before_it_is_read() -> None:
     bench = Bench()
 
@@ -130,7 +186,7 @@ def test_the_largest_new_view_fits_into_a_message() -> None:
     second = replace(bench.header(height=2, parent=first), proposer="m" * 32, time_ms=2**63 - 1)
     prepared = Prepared(bench.certificate(VoteType.PREPARE, second), second)
     changes = [bench.change(signer, 2**40, head, prepared) for signer in range(VALIDATORS_MAX)]
-    record = ViewRecord(2**40, True, 1, second.digest(), bench.new_view(0, 2**40, changes))
+    record = ViewRecord(0, 2**40, True, 1, second.digest(), bench.new_view(0, 2**40, changes))
 
     assert len(encode(record)) <= MESSAGE_BYTES_MAX
     assert RECORD.decode(encode(record)) == record

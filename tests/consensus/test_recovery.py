@@ -1,4 +1,5 @@
 from consensus.engine import (
+    Accuse,
     Advanced,
     Broadcast,
     Check,
@@ -205,3 +206,18 @@ def test_advancing_to_a_height_that_was_committed_here_changes_nothing() -> None
     (deliver,) = of_kind(bench.commit_it(header), Deliver)
 
     assert bench.step(Advanced(header, deliver.certificate)) == []
+
+
+def test_what_a_replica_says_again_after_a_restart_is_evidence_of_nothing() -> None:
+    bench, witness = Bench(), Bench(position=2)
+    header = bench.header()
+    bench.prepare_it(header)
+    before = said(bench.effects, Vote)
+
+    bench.restart()
+    again = said(bench.effects, Vote)
+    effects = [effect for vote in before + again for effect in witness.receive(1, vote)]
+
+    assert again == before
+    assert len(again) == 2
+    assert of_kind(effects, Accuse) == []

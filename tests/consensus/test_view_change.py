@@ -194,13 +194,58 @@ def test_who_may_not_vote_yet_helps_nobody_into_a_view_and_leaves_none() -> None
     assert bench.replica.view == 1
 
 
-def test_a_change_into_view_0_or_of_another_epoch_is_refused() -> None:
+def test_a_change_into_view_0_or_from_a_height_that_it_does_not_prove_is_refused() -> None:
     bench = Bench()
     change = bench.change(2, 1).signed.change
 
     faults = []
-    for bad in (replace(change, view=0), replace(change, epoch=4), replace(change, height=3)):
+    for bad in (replace(change, view=0), replace(change, height=3)):
         signature = bench.sign(2, SignedChange(bad, bytes(64)).preimage(bench.genesis.chain_id))
         faults.append(of_kind(bench.receive(2, ViewChange(SignedChange(bad, signature), ())), Fault))
 
-    assert [len(found) for found in faults] == [1, 1, 1]
+    assert [len(found) for found in faults] == [1, 1]
+
+
+def test_an_earlier_change_of_a_member_heard_again_takes_nothing_back() -> None:
+    bench = Bench(position=3)
+    old, new = bench.change(0, 1), bench.change(0, 4)
+    bench.receive(0, new)
+
+    replayed = bench.receive(0, old)
+    effects = bench.receive(1, bench.change(1, 4))
+    again = bench.receive(0, old) + bench.receive(0, new)
+
+    assert views_asked_for(replayed) == []
+    assert bench.state.changes[0] == new
+    assert views_asked_for(effects) == [4]
+    assert bench.replica.view == 4
+    assert of_kind(again, ViewEntered) == []
+
+
+def test_who_has_voted_to_commit_leaves_with_f_plus_one_and_brings_what_it_voted_for() -> None:
+    bench = Bench(position=3)
+    header = bench.header()
+    committed = votes_of(bench.prepare_it(header), VoteType.COMMIT)
+
+    effects = [effect for other in (0, 2) for effect in bench.receive(other, bench.change(other, 1))]
+    opened = bench.receive(1, bench.new_view(1, 1, bench.changes(1, (0, 1, 2))))
+
+    (change,) = said(effects, ViewChange)
+    prepared = change.signed.change.prepared
+    assert prepared is not None
+    assert (len(committed), prepared.certificate.digest) == (1, header.digest())
+    assert of_kind(opened, ViewEntered) == [ViewEntered(1, "m1")]
+
+
+def test_blocks_caught_up_with_in_the_view_that_was_left_do_not_end_the_promise_to_leave_it() -> None:
+    bench = Bench()
+    bench.impatient()
+    header = bench.header()
+
+    effects = bench.step(Advanced(header, bench.certificate(VoteType.COMMIT, header, signers=(0, 2, 3))))
+    asked = bench.wait(1_000)
+
+    assert (bench.replica.view, bench.state.entered, bench.state.height) == (1, False, 2)
+    assert votes_of(effects, VoteType.PREPARE) == []
+    (change, *_) = said(asked, ViewChange)
+    assert (change.signed.change.view, change.signed.change.height) == (1, 1)

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support.hostile_network import BLOCKS_MISSED, HONEST, HOSTILE, network_with_guests
-from tests.support.hostile_validator import HostileValidator, hostile_validator, order
+from tests.support.hostile_validator import HostileValidator, hostile_validator
+from tests.support.raw_calls import order
 from tests.support.running_network import until
 
 # Short names for folders: the path of a Unix socket has 107 bytes.

@@ -22,8 +22,8 @@ from storage.schema.codec import encode, parse_typed_id
 from storage.schema.events import AccessPermitted, AccessServed
 from tests.support.hostile_member import HostileMember
 from tests.support.hostile_network import GUESTS, HONEST, frozen, guest
-from tests.support.hostile_validator import HostileValidator, ordered
-from tests.support.raw_calls import caller, committed, id_of, provision, refusal_of
+from tests.support.hostile_validator import HostileValidator
+from tests.support.raw_calls import caller, committed, id_of, ordered, provision, refusal_of
 from tests.support.running_network import until
 
 pytestmark = pytest.mark.cluster

@@ -12,12 +12,14 @@ from storage.schema.block import VoteType, vote_preimage
 from storage.schema.codec import encode
 from storage.schema.signatures import sign
 from tests.support.hostile_network import HONEST, rss_bytes
-from tests.support.hostile_validator import HostileValidator, harmless, order
+from tests.support.hostile_validator import HostileValidator
+from tests.support.raw_calls import harmless, order
 from tests.support.running_network import until
 
 pytestmark = pytest.mark.cluster
 
-FAR = 2**62
+# The last views and heights that there are.
+FAR = 2**63 - 4
 # In one of four views, or at one of four heights, the hostile member is primary.
 FROM_FAR = range(FAR, FAR + 4)
 
@@ -102,7 +104,7 @@ def test_a_flood_of_votes_from_everywhere_fills_no_memory_and_stops_no_commit(ba
     bad.follow()
     height = bad.chain.head.header.height + 1
     cast = commit(bad, FAR, height)
-    places = [(view, height + ahead) for view in range(FAR, FAR + 2500) for ahead in range(4)]
+    places = [(view, height + ahead) for view in range(FAR - 2500, FAR) for ahead in range(4)]
     flood = [encode(msgspec.structs.replace(cast, view=view, height=above)) for view, above in places]
     before = {name: rss_bytes(bad.network, name) for name in HONEST}
 

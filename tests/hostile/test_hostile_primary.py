@@ -10,8 +10,8 @@ from storage.schema.calls import RequestAccess, Revoke
 from storage.schema.codec import encode
 from storage.schema.transaction import encode_envelope, sign_body, signing_preimage
 from tests.support.hostile_network import HONEST, HOSTILE
-from tests.support.hostile_validator import HostileValidator, Made, order
-from tests.support.raw_calls import Caller, caller
+from tests.support.hostile_validator import HostileValidator, Made
+from tests.support.raw_calls import Caller, caller, order
 from tests.support.running_network import until
 from tests.support.twin import second_signature
 

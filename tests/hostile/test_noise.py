@@ -1,5 +1,6 @@
 """Members that send what no honest node sends: each is dropped with the reason in the log, and nobody is disturbed."""
 
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 
@@ -10,6 +11,7 @@ from consensus.pbft.messages import Hello
 from node.network.limits import KIB, MIB
 from node.network.peers import RequestError
 from node.network.requests import PROTOCOL as REQUEST_PROTOCOL
+from node.replication.catch_up import HINTS_EVERY_S
 from node.replication.driver import BLOCK_CHANNEL, VOTE_CHANNEL
 from node.replication.intake import CHANNEL as TRANSACTIONS_CHANNEL
 from node.replication.wire import (
@@ -18,6 +20,7 @@ from node.replication.wire import (
     BODIES_SERVICE,
     HEADS_TOPIC,
     TRANSACTIONS_TOPIC,
+    BlocksAnswer,
     BlocksRequest,
     Head,
     encode_batches,
@@ -27,8 +30,8 @@ from storage.schema.calls import Grant
 from storage.schema.codec import encode
 from tests.support.hostile_member import HostileMember
 from tests.support.hostile_network import GUESTS, HONEST, dropped, guest, rss_bytes
-from tests.support.hostile_validator import HostileValidator, order
-from tests.support.raw_calls import caller, counted, provision
+from tests.support.hostile_validator import HostileValidator
+from tests.support.raw_calls import caller, counted, order, provision
 from tests.support.running_network import until
 
 pytestmark = pytest.mark.cluster
@@ -57,12 +60,15 @@ def gossip(member: HostileMember, topic: str, data: bytes) -> None:
 
 
 def announce(member: HostileMember, **lies: object) -> None:
-    """Gossip a head far above the others', under the certificate of the first block."""
+    gossip(member, HEADS_TOPIC, far_head(member, **lies))
+
+
+def far_head(member: HostileMember, **lies: object) -> bytes:
+    """A head far above the others', under the certificate of the first block."""
     answer = BLOCKS_ANSWER.decode(member.ask("north", BLOCKS_SERVICE, encode(BlocksRequest(1))))
     block = decode_certified_block(answer.blocks[0])
     header = msgspec.structs.replace(block.header, height=2**62)
-    certificate = msgspec.structs.replace(block.certificate, **lies)
-    gossip(member, HEADS_TOPIC, encode(Head(header, certificate, ())))
+    return encode(Head(header, msgspec.structs.replace(block.certificate, **lies), ()))
 
 
 TOO_LARGE = "announced a message of 8388609 bytes; 8388608 are allowed"
@@ -70,8 +76,8 @@ NOISE: dict[str, tuple[Attack, str]] = {
     "too large a vote": (partial(say, data=bytes(8 * MIB + 1), channel=VOTE_CHANNEL), TOO_LARGE),
     "too large a block": (partial(say, data=bytes(8 * MIB + 1), channel=BLOCK_CHANNEL), TOO_LARGE),
     "too large a batch": (partial(say, data=bytes(8 * MIB + 1), channel=TRANSACTIONS_CHANNEL), TOO_LARGE),
-    "garbage for votes": (partial(say, data=GARBAGE, channel=VOTE_CHANNEL), "one who is no other validator"),
-    "garbage for blocks": (partial(say, data=GARBAGE, channel=BLOCK_CHANNEL), "one who is no other validator"),
+    "garbage for votes": (partial(say, data=GARBAGE, channel=VOTE_CHANNEL), "a message that does not decode"),
+    "garbage for blocks": (partial(say, data=GARBAGE, channel=BLOCK_CHANNEL), "a message that does not decode"),
     "an observer's greeting": (
         partial(say, data=encode(Hello(0, bytes(16))), channel=VOTE_CHANNEL),
         "sent a message from one who is no other validator",
@@ -112,7 +118,6 @@ NOISE: dict[str, tuple[Attack, str]] = {
         partial(announce, signatures=(bytes(64),) * 3),
         "announced an invalid head: a signature does not verify",
     ),
-    "a head of another epoch": (partial(announce, epoch=7), "announced an invalid head: of epoch 7, not 0"),
 }
 
 
@@ -146,6 +151,25 @@ def test_a_service_that_nobody_offers_is_refused_and_the_connection_stays(
     with guest(bad.network, next(names)) as member:
         assert {member.ask_in_vain(name, "shell", GARBAGE) for name in HONEST} == {"no such service"}
         assert member.is_connected(*HONEST)
+
+
+def test_who_speaks_of_a_later_epoch_is_asked_for_its_blocks_now_and_then_and_disturbs_nobody(
+    bad: HostileValidator, names: Iterator[str]
+) -> None:
+    hints = [encode(Hello(7, number.to_bytes(16, "big"))) for number in range(3000)]
+
+    with guest(bad.network, next(names)) as member:
+        member.answers[BLOCKS_SERVICE] = lambda _peer, _payload: encode(BlocksAnswer(2**62, ()))
+        started = time.monotonic()
+        member.flood(hints, *HONEST)
+        member.publish(HEADS_TOPIC, far_head(member, epoch=7))
+        until(lambda: member.answered[BLOCKS_SERVICE] >= 2 * len(HONEST))
+        for name in HONEST:
+            order(bad.network, name)
+        assert member.is_connected(*HONEST)
+        asked, seconds = member.answered[BLOCKS_SERVICE], time.monotonic() - started
+
+    assert asked <= len(HONEST) * (seconds / HINTS_EVERY_S + 1)
 
 
 def test_what_a_member_begins_to_say_and_never_ends_fills_no_memory(

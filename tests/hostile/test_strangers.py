@@ -13,8 +13,8 @@ from storage.schema.transaction import encode_envelope, signing_preimage
 from tests.support.chain import seed_of
 from tests.support.hostile_member import HostileMember, running
 from tests.support.hostile_network import GUESTS, HONEST, NAMES, guest
-from tests.support.hostile_validator import HostileValidator, order, reign_of
-from tests.support.raw_calls import caller, committed, id_of, provision, refusal_of
+from tests.support.hostile_validator import HostileValidator, reign_of
+from tests.support.raw_calls import caller, committed, id_of, order, provision, refusal_of
 from tests.support.running_network import RunningNetwork, until
 from tests.support.twin import second_signature
 

@@ -12,8 +12,8 @@ from node.replication.wire import BODIES_SERVICE
 from storage.schema.block import Certificate, VoteType
 from storage.schema.codec import encode
 from tests.support.hostile_network import HONEST, HOSTILE, dropped, frozen
-from tests.support.hostile_validator import HostileValidator, harmless, reign_of
-from tests.support.raw_calls import committed, counted, id_of, refusal_of
+from tests.support.hostile_validator import HostileValidator, reign_of
+from tests.support.raw_calls import committed, counted, harmless, id_of, refusal_of
 from tests.support.running_network import COMMAND_TIMEOUT_S, until
 
 pytestmark = pytest.mark.cluster

@@ -12,8 +12,8 @@ from storage.schema.calls import Grant
 from storage.schema.codec import encode
 from storage.schema.transaction import envelope_leaf
 from tests.support.hostile_network import HONEST, frozen
-from tests.support.hostile_validator import HostileValidator, Made, harmless
-from tests.support.raw_calls import caller, committed, id_of, provision, refusal_of
+from tests.support.hostile_validator import HostileValidator, Made
+from tests.support.raw_calls import caller, committed, harmless, id_of, provision, refusal_of
 from tests.support.running_network import until
 
 pytestmark = pytest.mark.cluster

@@ -1,6 +1,6 @@
 import pytest
 
-from node.mempool import Mempool, MempoolFullError
+from node.mempool import RESERVED_PARTS, Mempool, MempoolFullError
 from storage.schema.calls import RequestAccess, Revoke
 from storage.schema.signatures import public_key_of
 from storage.schema.transaction import (
@@ -62,12 +62,26 @@ def test_a_full_pool_refuses_and_keeps_what_it_has() -> None:
 
 def test_a_pool_is_bounded_in_bytes_too() -> None:
     size = len(waiting(0).envelope)
-    pool = Mempool(bytes_max=2 * size)
+    pool = Mempool(transactions_max=100, bytes_max=2 * size)
     pool.add(waiting(0))
     pool.add(waiting(1))
 
     with pytest.raises(MempoolFullError):
         pool.add(waiting(2))
+
+
+def test_a_full_pool_still_takes_the_first_few_of_each_member_and_of_its_urgent_ones() -> None:
+    pool = Mempool(transactions_max=2 * RESERVED_PARTS)
+    for number in range(2 * RESERVED_PARTS):
+        pool.add(waiting(number, ("north", "south")[number % 2]))
+
+    taken = [pool.add(waiting(10_000 + number, "east")) for number in range(2)]
+    taken += [pool.add(waiting(20_000 + number, urgent=True)) for number in range(2)]
+
+    assert taken == [True] * 4
+    for refused in (waiting(10_002, "east"), waiting(20_002, urgent=True), waiting(30_000)):
+        with pytest.raises(MempoolFullError):
+            pool.add(refused)
 
 
 def test_one_payer_fills_at_most_half_of_the_pool() -> None:

@@ -5,7 +5,6 @@ from typing import TypeVar
 
 import msgspec
 
-from consensus.engine import Signer
 from consensus.pbft.messages import (
     MESSAGE,
     NO_SIGNATURE,
@@ -20,6 +19,7 @@ from consensus.pbft.messages import (
     ViewChange,
     Vote,
 )
+from consensus.signer import Signer
 from storage.schema.block import ZERO_DIGEST, Certificate, Header, VoteType, vote_preimage
 from storage.schema.codec import encode
 from tests.simulation.virtual_blocks import FORGED, block_result, leaf_of, make_header

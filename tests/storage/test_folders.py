@@ -69,19 +69,12 @@ def test_why_a_ledger_is_put_aside_is_on_the_disk_before_it_moves(tmp_path: Path
         pass
     synced.clear()
 
-    set_aside(tmp_path / "ledger", "now", "why it is")
+    set_aside(tmp_path / "ledger", "now", "why it is", "votes.log")
 
-    assert [name for name, _ in synced] == [
-        tmp_path.name,
-        "quarantine",
-        "why",
-        "now",
-        "now",
-        tmp_path.name,
-        tmp_path.name,
-    ]
-    assert synced[3][1] == {"why"}
-    assert synced[4][1] == {"why", "ledger"}
+    parent = tmp_path.name
+    assert [name for name, _ in synced] == [parent, "quarantine", "votes", "now", "why", "now", "now", parent, parent]
+    assert synced[5][1] == {"votes", "why"}
+    assert synced[6][1] == {"votes", "why", "ledger"}
     assert synced[-1][1] == {"quarantine"}
 
 

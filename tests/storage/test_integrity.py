@@ -74,7 +74,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for _ in range(2):
         ledger = Ledger.open(folder, GENESIS, GENESIS_STATE)
         extend(GENESIS, ledger, block_count=HEIGHT // 2, tx_count=4)
-        ledger.note_vote_log()
+        ledger.note_vote_log(bytes(32))
         ledger.close()
     return folder
 

@@ -16,9 +16,20 @@ from storage.merkle import log
 from storage.merkle.log import EMPTY_ROOT, Frontier
 from storage.schema.block import OUTCOME, Outcome, decode_certified_block, history_leaf
 from storage.schema.codec import encode
+from storage.schema.epochs import load_epochs
 from storage.schema.receipt import ReceiptError, verify_receipt
 from storage.schema.state_proof import verify_state_proof
-from tests.support.chain import GENESIS_STATE, START_MS, certify, extend, make_commit, make_genesis, make_transaction
+from tests.support.chain import (
+    GENESIS_STATE,
+    HANDOVER_HEIGHT,
+    START_MS,
+    certify,
+    extend,
+    make_commit,
+    make_genesis,
+    make_transaction,
+    validators_after,
+)
 
 GENESIS = make_genesis()
 
@@ -110,13 +121,13 @@ def test_each_block_is_one_synced_batch(ledger: Ledger) -> None:
     assert ledger.synced_batch_count == 4
 
 
-def test_every_transaction_has_a_receipt_that_verifies_from_genesis_alone(ledger: Ledger) -> None:
+def test_every_transaction_has_a_receipt_that_verifies_from_genesis_and_the_chain_of_epochs(ledger: Ledger) -> None:
     transactions = extend(GENESIS, ledger, block_count=12, tx_count=5)
 
     for transaction in transactions:
         receipt = ledger.receipt(transaction.id)
         assert receipt is not None
-        proven = verify_receipt(receipt, GENESIS)
+        proven = verify_receipt(receipt, GENESIS, ledger.epochs)
         assert proven.transaction.id == transaction.id
         assert proven.outcome.id == transaction.id
         with pytest.raises(ReceiptError):
@@ -129,7 +140,20 @@ def test_a_block_of_any_size_gives_receipts(ledger: Ledger) -> None:
         for transaction in extend(GENESIS, ledger, block_count=1, tx_count=tx_count):
             receipt = ledger.receipt(transaction.id)
             assert receipt is not None
-            verify_receipt(receipt, GENESIS)
+            verify_receipt(receipt, GENESIS, ledger.epochs)
+
+
+def test_the_block_that_changes_the_validators_hands_over_to_them(ledger: Ledger) -> None:
+    extend(GENESIS, ledger, block_count=HANDOVER_HEIGHT)
+
+    assert ledger.head.header.epoch == 0
+    assert ledger.validators == ledger.epochs.of(1) == validators_after(GENESIS, HANDOVER_HEIGHT)
+
+    extend(GENESIS, ledger, block_count=1)
+    proven = load_epochs(ledger.epochs.render(), GENESIS)
+
+    assert ledger.head.header.epoch == 1
+    assert proven.newest == ledger.validators
 
 
 def test_a_receipt_finds_the_outcome_of_its_transaction_among_those_of_due_work(ledger: Ledger) -> None:
@@ -170,13 +194,14 @@ def test_lists_of_seen_ids_go_once_their_minute_is_over(ledger: Ledger, folder: 
 
 
 def test_that_a_vote_log_was_begun_is_remembered(ledger: Ledger, folder: Path) -> None:
-    assert not ledger.has_vote_log
+    assert not ledger.has_vote_log(b"k" * 32)
 
-    ledger.note_vote_log()
-    ledger.note_vote_log()
+    ledger.note_vote_log(b"k" * 32)
+    ledger.note_vote_log(b"k" * 32)
 
     again = reopened(ledger, folder)
-    assert again.has_vote_log
+    assert again.has_vote_log(b"k" * 32)
+    assert not again.has_vote_log(b"another key".ljust(32))
     again.close()
 
 

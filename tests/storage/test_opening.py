@@ -8,6 +8,7 @@ import pytest
 from storage.blocks import height_key
 from storage.database import (
     CERTIFICATE,
+    EPOCH,
     HEADER,
     HISTORY,
     META,
@@ -231,6 +232,24 @@ def test_an_added_state_entry_is_damage(folder: Path) -> None:
     database.close()
 
     assert damage_found(folder) == ("state", None)
+
+
+@pytest.mark.parametrize("damage", [flip, lambda _: None])
+def test_a_changed_chain_of_epochs_is_damage(folder: Path, damage: Callable[[bytes], bytes | None]) -> None:
+    change(folder, EPOCH + height_key(1), damage)
+
+    # Without the link nobody knows who was to sign the head.
+    assert damage_found(folder)[0] in ("epochs", "certificate")
+
+
+def test_a_link_that_is_kept_for_another_epoch_is_damage(folder: Path) -> None:
+    database = Database.open(folder)
+    batch = database.batch()
+    batch.put(EPOCH + height_key(2), database.get(EPOCH + height_key(1)))
+    database.write(batch)
+    database.close()
+
+    assert damage_found(folder) == ("epochs", None)
 
 
 def test_after_a_refused_opening_the_folder_is_free(folder: Path) -> None:

@@ -12,7 +12,7 @@ from storage.places import arriving_folder, replace_ledger
 from storage.schema.calls import RequestAccess
 from storage.schema.codec import encode
 from storage.snapshot import FOUNDATION, Foundation, Part, SnapshotError, check_foundation
-from tests.support.arrivals import arrive, depth_of, held, kept, on, opened, take_one_below
+from tests.support.arrivals import NODE_KEY, arrive, depth_of, held, kept, on, opened, take_one_below
 from tests.support.chain import certify
 from tests.support.provisions import provision
 from tests.support.small_ledger import Actor
@@ -29,12 +29,11 @@ def test_a_state_that_has_arrived_is_the_one_that_was_held_and_goes_on_like_it(s
 
     with closing(opened(story, target)) as ledger:
         assert ledger.head.header == snapshot.foundation.header
-        assert ledger.has_vote_log
+        assert ledger.has_vote_log(NODE_KEY)
         transactions = check_past_block(
             kept(story).encoded_whole_block(later.header.height),
             (later.header.digest(), later.result.digest()),
-            story.genesis.chain_id,
-            story.genesis.validators,
+            kept(story).epochs,
         ).transactions
         on(story, ledger).append(transactions, later.header.time_ms)
         assert ledger.head.digest == later.header.digest()
@@ -89,9 +88,10 @@ def test_a_foundation_hangs_on_its_certificate_with_all_that_it_states(
 ) -> None:
     foundation = FOUNDATION.decode(encode(held(story).foundation))
 
-    check_foundation(foundation, story.genesis, story.genesis.validators)
+    epochs = check_foundation(foundation, story.genesis)
+    assert epochs.newest == story.genesis.validators
     with pytest.raises(SnapshotError):
-        check_foundation(tamper(story, foundation), story.genesis, story.genesis.validators)
+        check_foundation(tamper(story, foundation), story.genesis)
 
 
 def changed(part: Part) -> Part:
@@ -207,14 +207,14 @@ def test_history_comes_back_block_by_block_until_everything_is_as_if_it_had_neve
 
 
 def test_a_block_of_the_past_that_is_not_the_one_below_is_not_taken(story: Story, target: Path) -> None:
-    source, validators = kept(story), story.genesis.validators
+    source = kept(story)
     height = source.head.height - 1
     link = (source.header(height).digest(), source.result(height).digest())
     block = source.block(height)
     whole = encode([block.header, block.certificate, block.result, block.envelopes, block.outcomes])
     another = source.outcomes(height - 1)
 
-    assert check_past_block(whole, link, story.genesis.chain_id, validators).block == block
+    assert check_past_block(whole, link, source.epochs).block == block
     for wrong in (
         source.encoded_whole_block(height - 1),
         encode([block.header, source.certificate(height - 1), block.result, block.envelopes, block.outcomes]),
@@ -223,4 +223,4 @@ def test_a_block_of_the_past_that_is_not_the_one_below_is_not_taken(story: Story
         whole[:-1],
     ):
         with pytest.raises(HistoryMismatchError):
-            check_past_block(wrong, link, story.genesis.chain_id, validators)
+            check_past_block(wrong, link, source.epochs)

@@ -13,6 +13,8 @@ from storage.snapshot import HeldSnapshot
 from tests.support.kept_ledger import KeptLedger
 from tests.support.story import World
 
+NODE_KEY = bytes(range(32))
+
 
 def kept(world: World) -> Ledger:
     assert isinstance(world.ledger, KeptLedger)
@@ -37,7 +39,7 @@ def arrive(world: World, target: Path, snapshot: HeldSnapshot, parts_max: int = 
         if arriving.missing:
             return False
         arriving.add_seen(list(snapshot.seen_after(*arriving.last_seen)))
-        arriving.finish(world.genesis, genesis_state(world.genesis), has_vote_log=True)
+        arriving.finish(world.genesis, genesis_state(world.genesis), NODE_KEY)
     return True
 
 
@@ -57,8 +59,7 @@ def take_one_below(world: World, ledger: Ledger) -> Checked:
     past = check_past_block(
         kept(world).encoded_whole_block(ledger.history_from - 1),
         ledger.link_below,
-        world.genesis.chain_id,
-        world.genesis.validators,
+        kept(world).epochs,
     )
     ids = [transaction.id for transaction in past.transactions]
     ledger.add_below(past.block, ids, trail_of(past.transactions, past.outcomes))

@@ -1,6 +1,7 @@
 """A small real chain without any node: real keys, signed transactions, certificates by three of four validators.
 
-What executing means is trivial, and the same for everyone: each transaction writes its signer under its id.
+What executing means is trivial, and the same for everyone: each transaction writes its signer under its id, and one
+height hands over to a second epoch, in which north votes with another node key.
 """
 
 from collections.abc import Sequence
@@ -29,12 +30,14 @@ from storage.schema.genesis import Genesis, Member, Parameters, check_body
 from storage.schema.genesis import encode_body as encode_genesis_body
 from storage.schema.signatures import public_key_of, sign
 from storage.schema.transaction import Transaction, decode_transaction, encode_body, encode_envelope, sign_body
+from storage.schema.validators import Validator, ValidatorSet
 from storage.state import PreparedState, State
 
 NAMES = ("east", "north", "south", "west")
 GENESIS_STATE = {b"member/" + name.encode(): name.encode() for name in NAMES}
 SEALING_KEY = crypto_scalarmult_base(sha256(b"sealing").digest())
 START_MS = 1_800_000_000_000
+HANDOVER_HEIGHT = 3
 
 
 def seed_of(name: str) -> bytes:
@@ -48,7 +51,7 @@ def make_genesis(name: str = "chainnet") -> Genesis:
             organisation_key=public_key_of(seed_of(f"{name}/{member}/organisation")),
             node_key=public_key_of(seed_of(f"{name}/{member}/node")),
             service_key=public_key_of(seed_of(f"{name}/{member}/service")),
-            encryption_key=SEALING_KEY,
+            encryption_key=crypto_scalarmult_base(seed_of(f"{name}/{member}/encryption")),
             addresses=(),
             roles=("validator",),
         )
@@ -71,6 +74,18 @@ def make_transaction(genesis: Genesis, number: int, *, time_ms: int = START_MS) 
     return decode_transaction(encode_envelope(body, [sign_body(body, signer)]))
 
 
+def node_seed(genesis: Genesis, member: str, epoch: int) -> bytes:
+    return seed_of(f"{genesis.body.name}/{member}/node{'' if epoch == 0 or member != 'north' else ' 2'}")
+
+
+def validators_after(genesis: Genesis, height: int) -> ValidatorSet:
+    if height < HANDOVER_HEIGHT:
+        return genesis.validators
+    return ValidatorSet(
+        1, "pbft", tuple(Validator(member, public_key_of(node_seed(genesis, member, 1))) for member in NAMES)
+    )
+
+
 @dataclass(frozen=True)
 class Executed:
     """What executing a block gave, in the shape that the ledger takes."""
@@ -81,6 +96,7 @@ class Executed:
     seen: dict[int, tuple[bytes, ...]]
     expired: tuple[tuple[int, int], ...]
     trail: tuple[tuple[bytes, int], ...]
+    validators: ValidatorSet
 
 
 def execute(
@@ -93,15 +109,17 @@ def execute(
     minutes: dict[int, list[bytes]] = {}
     for transaction in transactions:
         minutes.setdefault(transaction.body.not_after_s // 60, []).append(transaction.id)
+    validators = validators_after(genesis, header.height)
     prepared = state.prepare({b"tx/" + t.id: t.body.signers[0] for t in transactions})
     root = log.root([log.leaf_hash(outcome) for outcome in outcomes])
     return Executed(
         outcomes=outcomes,
-        result=Result(prepared.root, root, len(outcomes), genesis.validators.digest()),
+        result=Result(prepared.root, root, len(outcomes), validators.digest()),
         prepared=prepared,
         seen={minute: tuple(sorted(ids)) for minute, ids in minutes.items()},
         expired=indexes.expired_seen(header.time_ms // 60_000, 4),
         trail=tuple((t.body.signers[0], index) for index, t in enumerate(transactions)),
+        validators=validators,
     )
 
 
@@ -110,26 +128,32 @@ def make_header(genesis: Genesis, ledger: Ledger, transactions: Sequence[Transac
     return Header(
         version=BLOCK_VERSION,
         chain_id=genesis.chain_id,
-        epoch=0,
+        epoch=ledger.validators.epoch,
         height=head.height + 1,
         parent=head.digest,
         parent_result=head.result_digest,
         time_ms=time_ms,
-        proposer=NAMES[0],
+        proposer=ledger.validators.validators[0].name,
         first_view=0,
         tx_root=transactions_root([transaction.leaf for transaction in transactions]),
         tx_count=len(transactions),
         tx_bytes=sum(len(transaction.envelope) for transaction in transactions),
-        validators_hash=genesis.validators.digest(),
+        validators_hash=ledger.validators.digest(),
         history_root=ledger.history.root(),
     )
 
 
 def certify(genesis: Genesis, header: Header, result: Result, signers: Sequence[int] = (0, 1, 3)) -> Certificate:
+    seeds = [(signer, node_seed(genesis, NAMES[signer], header.epoch)) for signer in signers]
+    return certify_by(genesis, header, result, seeds)
+
+
+def certify_by(genesis: Genesis, header: Header, result: Result, seeds: Sequence[tuple[int, bytes]]) -> Certificate:
+    """A certificate by these positions of the set, with the seeds of their keys."""
     statement = (header.height, header.digest(), result.digest())
-    preimage = vote_preimage(genesis.chain_id, 0, VoteType.COMMIT, 0, *statement)
-    seeds = [seed_of(f"{genesis.body.name}/{NAMES[signer]}/node") for signer in signers]
-    return Certificate(0, 0, *statement, tuple(signers), tuple(sign(seed, preimage) for seed in seeds))
+    preimage = vote_preimage(genesis.chain_id, header.epoch, VoteType.COMMIT, 0, *statement)
+    signatures = tuple(sign(seed, preimage) for _, seed in seeds)
+    return Certificate(header.epoch, 0, *statement, tuple(position for position, _ in seeds), signatures)
 
 
 def make_commit(genesis: Genesis, ledger: Ledger, transactions: Sequence[Transaction], time_ms: int) -> Commit:
@@ -144,6 +168,7 @@ def make_commit(genesis: Genesis, ledger: Ledger, transactions: Sequence[Transac
         seen=executed.seen,
         expired=executed.expired,
         trail=executed.trail,
+        validators=executed.validators,
     )
 
 

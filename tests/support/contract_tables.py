@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from node.contracts import entries
+from node.contracts import entries, evidence, proposals
 from storage.schema import calls, codes, refusals, seen
 from tests.support.source_tree import ROOT
 
@@ -28,6 +28,10 @@ SIGNERS = {
     "consent.end_exclusion": "the patient",
     "access.request": "the reader",
     "access.served": "the custodian's service key",
+    "network.propose": "the organisation key of a member that validates",
+    "network.vote": "the organisation key of a member that validates",
+    "network.replace_keys": "the member's organisation key",
+    "network.evidence": "the reporting member's service key",
 }
 VALUES: dict[Callable[..., bytes], str] = {
     entries.members_key: "list of text",
@@ -43,8 +47,12 @@ VALUES: dict[Callable[..., bytes], str] = {
     entries.everyone_index_key: "list of Standing",
     entries.uses_key: "integer",
     entries.access_key: "AccessEntry",
+    evidence.evidence_key: "EvidenceEntry",
+    evidence.newest_evidence_key: "bytes: the newest evidence's id",
     seen.seen_key: "SHA-256 over the sorted ids, 32 raw bytes",
     seen.seen_count_key: "integer",
+    proposals.proposals_key: "Proposals",
+    proposals.proposal_key: "ProposalEntry",
 }
 FORMS = (
     entries.MemberEntry,
@@ -55,7 +63,12 @@ FORMS = (
     entries.ConsentEntry,
     entries.Standing,
     entries.AccessEntry,
+    proposals.Proposals,
+    proposals.ProposalEntry,
+    proposals.Ballot,
+    evidence.EvidenceEntry,
 )
+CHANGES = (calls.Admit, calls.SetRole, calls.Remove)
 
 
 def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
@@ -111,7 +124,14 @@ def methods() -> str:
 
 def provisions() -> str:
     return table(
-        ("form", "fields, in order"), ((kind.__name__, fields(kind)) for kind in (calls.Provision, calls.Period))
+        ("form", "fields, in order"),
+        ((kind.__name__, fields(kind)) for kind in (calls.Provision, calls.Period, calls.SignedVote)),
+    )
+
+
+def changes() -> str:
+    return table(
+        ("form", "what it is", "fields, in order"), ((kind.__name__, words(kind), fields(kind)) for kind in CHANGES)
     )
 
 
@@ -193,7 +213,7 @@ def other_codes() -> str:
 
 TABLES: dict[str, Callable[[], str]] = {
     function.__name__: function
-    for function in (methods, provisions, keys, values, refused, not_admitted, categories, other_codes)
+    for function in (methods, provisions, changes, keys, values, refused, not_admitted, categories, other_codes)
 }
 
 

@@ -18,6 +18,7 @@ from node.network.peers import Peer, PeerStatus, RequestError, RequestRefusedErr
 from node.network.transport import STREAM_ENDS, quiet_library_logs
 from node.replication.driver import BLOCK_CHANNEL, VOTE_CHANNEL
 from node.replication.intake import CHANNEL as TRANSACTIONS_CHANNEL
+from node.replication.intake import OVERDUE_CHANNEL
 from node.replication.wire import BLOCKS_SERVICE, BODIES_SERVICE, HEADS_TOPIC, TRANSACTIONS_TOPIC
 from storage.schema.codec import encode
 from storage.schema.genesis import Genesis
@@ -26,7 +27,7 @@ from tests.support.running_network import until
 # It says more than anyone may, and waits for nobody's allowance.
 LIMITS = NetworkLimits(message_size_bytes_max=64 * MIB, gossip_size_bytes_max=8 * MIB, queue_bytes_max=512 * MIB)
 FLOOD_S_MAX = 30
-CHANNELS = (VOTE_CHANNEL, BLOCK_CHANNEL, TRANSACTIONS_CHANNEL)
+CHANNELS = (VOTE_CHANNEL, BLOCK_CHANNEL, TRANSACTIONS_CHANNEL, OVERDUE_CHANNEL)
 TOPICS = (TRANSACTIONS_TOPIC, HEADS_TOPIC)
 SERVICES = (BODIES_SERVICE, BLOCKS_SERVICE, CONTENT_SERVICE, KEY_SERVICE)
 
@@ -61,7 +62,7 @@ class HostileMember:
         self._token: trio.lowlevel.TrioToken | None = None
 
     def _hear(self, channel: str, peer: str, data: bytes) -> None:
-        if channel != TRANSACTIONS_CHANNEL:
+        if channel in (VOTE_CHANNEL, BLOCK_CHANNEL):
             self.heard.append((peer, MESSAGE.decode(data)))
 
     async def _answer(self, service: str, peer: str, payload: bytes) -> bytes:

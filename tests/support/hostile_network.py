@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from nacl.bindings import crypto_scalarmult_base
+
 from cli.cluster import Cluster, Place
 from cli.founding import draft_genesis, sign_draft
 from cli.home import Card, NewHome, create_home
@@ -13,7 +15,7 @@ from node.config import Home, multiaddr
 from node.keys.keyfile import load_key_file
 from storage.schema.genesis import Parameters
 from storage.schema.signatures import public_key_of
-from tests.support.chain import SEALING_KEY, seed_of
+from tests.support.chain import seed_of
 from tests.support.hostile_member import HostileMember, running
 from tests.support.running_network import RunningNetwork, base_port, running_network, until
 
@@ -30,7 +32,7 @@ BLOCKS_MISSED = 3
 PARAMETERS = Parameters(rotation_blocks=1)
 
 
-def found(folder: Path) -> None:
+def found(folder: Path, parameters: Parameters = PARAMETERS) -> None:
     """Make the homes of four hospitals, and a genesis file that names the guests beside them."""
     folder.mkdir(mode=0o700)
     ports = iter(range(base_port(), 1 << 16))
@@ -44,7 +46,7 @@ def found(folder: Path) -> None:
         organisation_seeds.append(load_key_file(cold).open_secrets(None)["organisation"])
     cards += [guest_card(name) for name in GUESTS]
     organisation_seeds += [seed_of(f"{name}/organisation") for name in GUESTS]
-    draft = draft_genesis("testnet", cards, PARAMETERS)
+    draft = draft_genesis("testnet", cards, parameters)
     for seed in organisation_seeds:
         draft, _ = sign_draft(draft, seed, public_key_of(seed))
     for home in (folder, *(place.home for place in places)):
@@ -57,13 +59,14 @@ def guest_card(name: str) -> Card:
     organisation, node, service = (
         public_key_of(seed_of(f"{name}/{kind}")).hex() for kind in ("organisation", "node", "service")
     )
-    return Card("caretrace.card/1", name, organisation, node, service, SEALING_KEY.hex(), (), ("observer",))
+    encryption = crypto_scalarmult_base(seed_of(f"{name}/encryption")).hex()
+    return Card("caretrace.card/1", name, organisation, node, service, encryption, (), ("observer",))
 
 
 @contextmanager
-def network_with_guests(folder: Path) -> Iterator[RunningNetwork]:
+def network_with_guests(folder: Path, parameters: Parameters = PARAMETERS) -> Iterator[RunningNetwork]:
     """Run the four hospitals, all honest yet, with their people."""
-    found(folder)
+    found(folder, parameters)
     with running_network(folder) as network:
         network.enrol()
         yield network

@@ -37,14 +37,12 @@ from storage.schema.block import (
     transactions_root,
     vote_preimage,
 )
-from storage.schema.calls import RequestAccess
 from storage.schema.codec import encode
-from storage.schema.receipt import Proven
 from storage.schema.signatures import sign
 from storage.schema.transaction import decode_transaction, envelope_leaf
 from tests.support.hostile_member import HostileMember, running
 from tests.support.hostile_network import HONEST, HOSTILE
-from tests.support.raw_calls import caller, committed, id_of, refusal_of
+from tests.support.raw_calls import order
 from tests.support.running_network import RunningNetwork, until
 
 
@@ -173,22 +171,6 @@ def reign_of(network: RunningNetwork, *names: str) -> tuple[int, str]:
         if not reigns and primary in names:
             return int(view), str(primary)
         order(network)
-
-
-def order(network: RunningNetwork, node: str = "east") -> Proven:
-    """Have a call ordered that changes nothing, through an honest node."""
-    return ordered(network, node, harmless(network))
-
-
-def harmless(network: RunningNetwork) -> bytes:
-    """A good transaction that the contract will refuse: ben asks for a record that there is not."""
-    return caller(network, "ben", "south").call("access.request", RequestAccess(bytes(32), "TREAT"))
-
-
-def ordered(network: RunningNetwork, node: str, envelope: bytes) -> Proven:
-    """Hand an envelope to a node that must take it; what its receipt proves."""
-    assert refusal_of(network, node, envelope) == ""
-    return committed(network, node, id_of(envelope))
 
 
 @contextmanager

@@ -124,10 +124,10 @@ class MemberNode:
         member = chain.genesis.member(name)
         assert member is not None
         self.custodian = custodian or Custodian(
-            name, chain.genesis.chain_id, member.service_key, member.encryption_key, service(name).seed, secret
+            name, chain.genesis.chain_id, member.service_key, member.encryption_key, service(name).seed, (secret,)
         )
         self.vault = Vault(folder / "vault")
-        self.data_keys = DataKeys(Folder(folder / "datakeys"), member.encryption_key, secret)
+        self.data_keys = DataKeys(Folder(folder / "datakeys"), member.encryption_key, (secret,))
         self.labels = Labels(self.data_keys)
         kept, submit, clock = chain.kept, chain.submit, chain.wall_ms
         self.deposits = Deposits(self.custodian, kept, submit, self.vault, self.data_keys, clock)

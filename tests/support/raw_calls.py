@@ -10,7 +10,7 @@ import msgspec
 
 from cli.client import Json
 from cli.errors import CliError
-from storage.schema.calls import Period, Provision
+from storage.schema.calls import Period, Provision, RequestAccess
 from storage.schema.codec import Value
 from storage.schema.receipt import Proven, verify_receipt
 from storage.schema.signatures import public_key_of
@@ -101,3 +101,19 @@ def counted(network: RunningNetwork, node: str, name: str) -> int:
     text = network.node(node).get_bytes("/metrics").decode()
     lines = (line.split(" ") for line in text.splitlines() if not line.startswith("#"))
     return int(float(next(value for key, value in lines if key == f"caretrace_{name}")))
+
+
+def order(network: RunningNetwork, node: str = "east") -> Proven:
+    """Have a call ordered that changes nothing, through an honest node."""
+    return ordered(network, node, harmless(network))
+
+
+def harmless(network: RunningNetwork) -> bytes:
+    """A good transaction that the contract will refuse: ben asks for a record that there is not."""
+    return caller(network, "ben", "south").call("access.request", RequestAccess(bytes(32), "TREAT"))
+
+
+def ordered(network: RunningNetwork, node: str, envelope: bytes) -> Proven:
+    """Hand an envelope to a node that must take it; what its receipt proves."""
+    assert refusal_of(network, node, envelope) == ""
+    return committed(network, node, id_of(envelope))

@@ -127,6 +127,7 @@ class SmallLedger:
         result = Result(self.state.prepare({}).root, log.EMPTY_ROOT, 0, self.genesis.validators.digest())
         self.head = SmallHead(self.genesis.header, result)
         self.blocks.append((self.genesis.header, (), ()))
+        self.validators = self.genesis.validators
         self.history = log.Frontier()
         self.history.append(history_leaf(self.head.digest, self.head.result_digest))
 
@@ -164,6 +165,7 @@ class SmallLedger:
         assert isinstance(prepared, DictPrepared)
         self.state = DictState(prepared.values)
         self.head = SmallHead(header, execution.result)
+        self.validators = execution.validators
         self.history.append(history_leaf(self.head.digest, self.head.result_digest))
         self.blocks.append((header, tuple(transactions), execution.outcomes))
         self.seen |= {(minute, header.height) for minute in execution.seen}

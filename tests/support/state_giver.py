@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from node.network.host import Network
 from node.replication.driver import BLOCK_CHANNEL, VOTE_CHANNEL
-from node.replication.intake import CHANNEL
+from node.replication.intake import CHANNEL, OVERDUE_CHANNEL
 from node.replication.wire import (
     BLOCKS_SERVICE,
     HEADS_TOPIC,
@@ -40,9 +40,12 @@ class Giver:
         self.asked: list[str] = []
         self.parts_given = 0
         self.lie = lie
-        self.network = Network(name, of_member(name, "node").seed, member.addresses, other_members(genesis, name))
-        for channel in (VOTE_CHANNEL, BLOCK_CHANNEL, CHANNEL):
-            self.network.on_message(channel, lambda _peer, _data: None, drop_oldest=channel != CHANNEL)
+        self.network = Network(
+            name, of_member(name, "node").seed, member.addresses, other_members(kept.ledger.state, name)
+        )
+        for channel in (VOTE_CHANNEL, BLOCK_CHANNEL, CHANNEL, OVERDUE_CHANNEL):
+            is_bulk = channel in (CHANNEL, OVERDUE_CHANNEL)
+            self.network.on_message(channel, lambda _peer, _data: None, drop_oldest=not is_bulk)
         for topic in (HEADS_TOPIC, TRANSACTIONS_TOPIC):
             self.network.on_gossip(topic, lambda _publisher, _data: None)
         services = {

@@ -6,7 +6,7 @@ from pathlib import Path
 import msgspec
 
 from node.contracts.contract import Call, Changes
-from node.contracts.entries import load_person, person_key
+from node.contracts.entries import load_person, load_validators, person_key
 from node.contracts.registry import execute
 from storage.schema.block import OUTCOME, Outcome
 from storage.schema.calls import (
@@ -93,6 +93,8 @@ class World:
             self.ledger.head.height + 1,
             self.time_ms,
             self.genesis.parameters,
+            load_validators(self.ledger.state),
+            self.genesis.chain_id,
         )
         return execute(call, self.ledger.state)
 

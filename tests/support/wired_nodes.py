@@ -12,19 +12,22 @@ from pathlib import Path
 
 import trio
 
+from consensus.engine import Engine
 from node.config import Config
 from node.contracts.entries import load_person
 from node.contracts.governance import genesis_state
 from node.mempool import Mempool
 from node.metrics import Metrics
 from node.network.host import Network
+from node.replication.accusations import Accusations
 from node.replication.bodies import Bodies
 from node.replication.catch_up import CatchUp
-from node.replication.chain import Chain
-from node.replication.driver import BLOCK_CHANNEL, VOTE_CHANNEL, Driver
-from node.replication.engines import make_engine
+from node.replication.chain import Chain, Committed
+from node.replication.driver import BLOCK_CHANNEL, VOTE_CHANNEL, Driver, Listeners
+from node.replication.engines import engine_maker
 from node.replication.history import History
 from node.replication.intake import Intake
+from node.replication.neglect import Neglect
 from node.replication.promises import Promises
 from node.replication.proposer import Proposer
 from node.replication.snapshots import Snapshots
@@ -33,21 +36,21 @@ from node.runtime.healing import take_arrived
 from node.runtime.parts import open_vote_log, other_members
 from storage.ledger import Ledger
 from storage.schema.calls import RegisterPatient
+from storage.schema.codec import Value
 from storage.schema.genesis import Genesis, Member, Parameters, check_body
 from storage.schema.genesis import encode_body as encode_genesis_body
+from storage.schema.signatures import public_key_of
 from storage.schema.transaction import (
     Transaction,
     decode_transaction,
     encode_body,
     encode_envelope,
     sign_body,
-    signing_preimage,
 )
 from storage.vote_log import VoteLog, VoteLogAheadError, VoteLogError
 from tests.support.chain import NAMES
 from tests.support.members import free_port, until
 from tests.support.small_ledger import Actor, of_member, service
-from tests.support.twin import second_signature
 
 
 def make_genesis(parameters: Parameters | None = None) -> Genesis:
@@ -86,13 +89,6 @@ def registration(
     )
 
 
-def twin_of(transaction: Transaction) -> Transaction:
-    """The same call under another signature of the member's, as good as the first."""
-    first, _ = transaction.signatures
-    other = second_signature(service("north").seed, signing_preimage(transaction.body_bytes))
-    return decode_transaction(encode_envelope(transaction.body_bytes, [first, other]))
-
-
 def is_registered(node: "WiredNode", number: int) -> bool:
     return load_person(node.chain.ledger.state, Actor(f"patient {number}").key) is not None
 
@@ -108,6 +104,10 @@ class WiredNode:
     """How far the node's clock is ahead of this machine's."""
     mempool_max: int = 1000
     blocks_behind_max: int = 200
+    listen: tuple[str, ...] = ()
+    """Where a member listens that genesis does not name."""
+    node_key: str = "node"
+    """Which of the member's node keys it holds."""
     halted_log: VoteLogError | None = None
     """Why its vote log cannot be used."""
     has_started: bool = False
@@ -115,22 +115,20 @@ class WiredNode:
 
     def __post_init__(self) -> None:
         genesis, name = self.genesis, self.name
-        member = genesis.member(name)
-        assert member is not None
-        config = Config(name=name, listen=member.addresses)
+        founder = genesis.member(name)
+        config = Config(name=name, listen=founder.addresses if founder else self.listen)
         self.metrics = Metrics()
-        self.network = Network(name, of_member(name, "node").seed, config.listen, other_members(genesis, name))
         self.folder.mkdir(exist_ok=True)
         take_arrived(self.folder, genesis)
         self.ledger = Ledger.open(self.folder / "ledger", genesis, genesis_state(genesis))
+        self.network = Network(name, self.node_seed, config.listen, other_members(self.ledger.state, name))
         self.vote_log: VoteLog | None = None
         try:
-            self.vote_log = open_vote_log(self.folder, self.ledger, genesis, name)
+            self.vote_log = open_vote_log(self.folder, self.ledger, genesis, public_key_of(self.node_seed))
         except VoteLogError as error:
             self.halted_log = error
         self.chain = Chain(self.ledger, genesis, self.metrics)
         self.mempool = Mempool(self.mempool_max)
-        self.engine = make_engine(name, genesis, of_member(name, "node").seed)
         self.proposer = Proposer(name, self.chain, self.mempool, self.wall_ms)
         self.intake = Intake(
             name, self.chain, self.mempool, self.network, self.metrics, self.wall_ms, lambda: self.engine.primary
@@ -140,7 +138,7 @@ class WiredNode:
         promises = Promises(self.vote_log, log_height)
         self.bodies.recover(promises.bodies())
         self.driver = Driver(
-            self.engine,
+            engine_maker(name, genesis, self.node_seed),
             self.chain,
             promises,
             self.network,
@@ -164,14 +162,17 @@ class WiredNode:
             take_state=self._take_state,
             blocks_behind_max=self.blocks_behind_max,
         )
+        self.neglect = Neglect(
+            self.chain, self.mempool, lambda: self.engine.primary, self.intake.urge, self.driver.complain
+        )
+        self.accusations = Accusations(name, self.chain, self.sign, self.intake.submit, self.wall_ms)
         self._connect()
 
     async def _take_state(self) -> bool:
-        """Take a state; the node is then to be made again, on it."""
-        if await self.state_fetch.take():
+        is_here = await self.state_fetch.take()
+        if is_here:
             self.has_taken_state.set()
-            return True
-        return False
+        return is_here
 
     def _connect(self) -> None:
         self.network.on_message(VOTE_CHANNEL, self.driver.on_message, drop_oldest=True)
@@ -181,7 +182,35 @@ class WiredNode:
         self.bodies.serve()
         self.catch_up.serve()
         self.snapshots.serve()
-        self.driver.listen(self.catch_up.want, self.intake.forward_again)
+        self.chain.listen(self._on_commit)
+        self.driver.listen(
+            Listeners(
+                catch_up=self.catch_up.want,
+                later_epoch=self.catch_up.hint,
+                view_entered=self.intake.forward_again,
+                agreed=self.neglect.on_block,
+                accused=self.accusations.accuse,
+            )
+        )
+
+    @property
+    def engine(self) -> Engine:
+        """That of the epoch in force."""
+        return self.driver.engine
+
+    @property
+    def node_seed(self) -> bytes:
+        return of_member(self.name, self.node_key).seed
+
+    def _on_commit(self, committed: Committed) -> None:
+        if committed.members_changed:
+            self.network.set_peers(other_members(self.ledger.state, self.name))
+
+    def sign(self, not_after_s: int, method: str, arguments: Value) -> tuple[bytes, bytes]:
+        """Sign a call with the member's service key."""
+        key, nonce = service(self.name), secrets.token_bytes(16)
+        body = encode_body(self.genesis.chain_id, nonce, not_after_s, self.name, [key.key], method, arguments)
+        return body, encode_envelope(body, [sign_body(body, key.seed)])
 
     def wall_ms(self) -> int:
         return time.time_ns() // 1_000_000 + self.clock_ms
@@ -214,7 +243,7 @@ class WiredNode:
 
     async def _drive(self) -> None:
         self.has_started = True
-        await self.driver.run(secrets.token_bytes(16))
+        await self.driver.run(lambda: secrets.token_bytes(16))
 
     @asynccontextmanager
     async def run(self) -> AsyncIterator[None]:
@@ -225,6 +254,7 @@ class WiredNode:
             nursery.start_soon(self.catch_up.run)
             nursery.start_soon(self.snapshots.run)
             nursery.start_soon(self.history.run)
+            nursery.start_soon(self.accusations.run)
             try:
                 await until(lambda: self.has_started)
                 yield

@@ -14,8 +14,10 @@ from typing import Any
 
 import vector_agreement
 import vector_blocks
+import vector_epochs
 import vector_genesis
 import vector_identifiers
+import vector_invite
 import vector_malformed
 import vector_signatures
 import vector_transactions
@@ -39,10 +41,15 @@ def files() -> dict[str, bytes]:
         "transactions.json": rendered(vector_transactions.transactions()),
         "block.json": rendered(vector_blocks.block()),
         "agreement.json": rendered(vector_agreement.agreement()),
+        "epochs.json": rendered(vector_epochs.epochs()),
         "malformed.json": rendered(vector_malformed.malformed()),
         "genesis.json": vector_genesis.genesis_file(),
         "founding.json": rendered(vector_genesis.founding()),
+        "epochs.bin": vector_epochs.FILE,
+        "invite.json": rendered(vector_invite.shown_invite()),
+        "invite.bin": vector_invite.invite(),
         "receipt.bin": vector_blocks.receipt(vector_transactions.REQUEST),
+        "receipt-evidence.bin": vector_blocks.receipt(vector_transactions.EVIDENCE),
         "receipt-refused.bin": vector_blocks.receipt(vector_transactions.REQUEST_DENIED),
     }
 

@@ -76,12 +76,13 @@ def agreement() -> dict[str, Any]:
         "hello": [6, EPOCH, START],
         "answer": [7, START, vote_message(COMMIT, vote(2, COMMIT)), signed_change(2, None)],
         "answer of nothing": [7, START, None, None],
+        "complaint": [8, EPOCH, VIEW, HEIGHT],
     }
     records = {
         "proposal": [1, vote_message(1, PROPOSAL_VOTE), HEADER_LIST, TX_LEAVES],
         "commit": [1, vote_message(COMMIT, vote(2, COMMIT)), None, []],
         "prepared": [2, PREPARED, HEADER_LIST, TX_LEAVES],
-        "view": [3, NEXT_VIEW, True, HEIGHT - 1, DIGEST, new_view()],
+        "view": [3, EPOCH, NEXT_VIEW, True, HEIGHT - 1, DIGEST, new_view()],
         "halt": [4],
     }
     return {

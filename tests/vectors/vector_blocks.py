@@ -10,6 +10,8 @@ from vector_primitives import ZERO_DIGEST, derived_id, leaf_hash, named_bytes, p
 PATIENT, PHYSICIAN = tx.PATIENT.public, tx.PHYSICIAN.public
 ACCESS, EXCLUSION = derived_id(tx.REQUEST.id, 0), derived_id(tx.EXCLUDE.id, 0)
 PERMITTED = [ACCESS, tx.RECORD, PATIENT, PHYSICIAN, "south", "north", "TREAT"]
+ADMISSION = derived_id(tx.PROPOSE_ADMISSION.id, 0)
+NODE_KEY, ENCRYPTION_KEY = tx.REPLACE_KEYS.arguments[0], tx.REPLACE_KEYS.arguments[2]
 UNTIL_MS = tx.BLOCK_TIME_MS + 600_000
 REFUSED = ["refused", "purpose", "no consent permits this"]
 
@@ -18,6 +20,13 @@ SAID: list[tuple[str, list[Any]]] = [
     ("ok", [["practitioner.revoked", PHYSICIAN, "south"]]),
     ("ok", [["consent.revoked", tx.CONSENT, PATIENT]]),
     ("ok", [["consent.excluded", EXCLUSION, PATIENT]]),
+    (
+        "ok",
+        [
+            ["member.keys_replaced", "west", tx.ORGANISATION["west"].public, NODE_KEY, None, ENCRYPTION_KEY],
+            ["validators.changed", 1],
+        ],
+    ),
     ("ok", [["patient.registered", PATIENT, "north"]]),
     ("ok", [["practitioner.enrolled", PHYSICIAN, "south", "physician", 1_767_225_600, 1_798_761_600]]),
     ("ok", [["record.registered", tx.RECORD, PATIENT, "north", "laboratory"]]),
@@ -27,11 +36,37 @@ SAID: list[tuple[str, list[Any]]] = [
     ("ok", [["access.permitted", *PERMITTED, tx.CONSENT, UNTIL_MS]]),
     ("consent.denied", [["access.denied", tx.RECORD, PATIENT, PHYSICIAN, "south", "HRESCH"], REFUSED]),
     ("ok", [["access.served", *PERMITTED]]),
+    ("ok", [["proposal.made", ADMISSION, "north", "admit", "harbour"]]),
+    (
+        "ok",
+        [
+            ["proposal.made", derived_id(tx.PROPOSE_ROLE.id, 0), "south", "role", "west"],
+            ["proposal.ended", derived_id(tx.PROPOSE_ROLE.id, 0), "accepted"],
+            ["member.changed", "west", tx.ORGANISATION["west"].public, ["observer"]],
+        ],
+    ),
+    (
+        "ok",
+        [
+            ["proposal.made", derived_id(tx.PROPOSE_REMOVAL.id, 0), "east", "remove", "ministry"],
+            ["member.changed", "ministry", tx.ORGANISATION["ministry"].public, []],
+        ],
+    ),
+    (
+        "ok",
+        [
+            ["proposal.voted", ADMISSION, "east", False],
+            ["proposal.ended", ADMISSION, "rejected"],
+            ["proposal.ended", ADMISSION, "expired"],
+            ["proposal.ended", ADMISSION, "overtaken"],
+        ],
+    ),
+    ("ok", [["network.equivocation", tx.EVIDENCE_ID, tx.EQUIVOCATOR.name, "north", *tx.EQUIVOCATION]]),
 ]
 FROM_TRANSACTIONS = [
     ["transaction", made.id, code, events] for made, (code, events) in zip(tx.IN_BLOCK, SAID, strict=True)
 ]
-URGENT_COUNT = 3
+URGENT_COUNT = 4
 DUE = ["due", named_bytes("due work"), "ok", []]
 # In the order of execution: urgent calls, then due work, then the rest.
 OUTCOMES = [*FROM_TRANSACTIONS[:URGENT_COUNT], DUE, *FROM_TRANSACTIONS[URGENT_COUNT:]]
@@ -44,7 +79,8 @@ OWN_READING = [
 
 TX_LEAVES = [made.leaf for made in tx.IN_BLOCK]
 OUTCOME_LEAVES = [leaf_hash(pack(outcome)) for outcome in OUTCOMES]
-RESULT = pack([named_bytes("state root"), root(OUTCOME_LEAVES), len(OUTCOMES), VALIDATORS_HASH])
+RESULT_FIELDS = [named_bytes("state root"), root(OUTCOME_LEAVES), len(OUTCOMES), VALIDATORS_HASH]
+RESULT = pack(RESULT_FIELDS)
 RESULT_DIGEST = sha256(b"CARETRACE/result/1", RESULT)
 
 EPOCH, HEIGHT, VIEW = 0, 3, 1

@@ -139,6 +139,7 @@ def refused_bodies() -> list[dict[str, Any]]:
         ("a node key of small order", (MEMBERS, 0, NODE_KEY), small_order),
         ("a service key of order two", (MEMBERS, 0, SERVICE_KEY), order_two),
         ("an organisation key that is no point", (MEMBERS, 0, ORGANISATION_KEY), b"\x02" + bytes(31)),
+        ("an encryption key that is another member's", (MEMBERS, 0, ENCRYPTION_KEY), FOUNDERS[2].encryption),
         ("an encryption key of small order", (MEMBERS, 0, ENCRYPTION_KEY), bytes(32)),
         ("an encryption key not reduced modulo p", (MEMBERS, 0, ENCRYPTION_KEY), b"\xff" * 31 + b"\x7f"),
         ("a key of 31 bytes", (MEMBERS, 0, NODE_KEY), named_bytes("short", 31)),

@@ -1,8 +1,9 @@
 """A transaction of every method (docs/spec/transaction.md), as the members and people of the vectors would make it."""
 
+import struct
 from typing import Any, NamedTuple
 
-from vector_genesis import CHAIN_ID, FOUNDERS
+from vector_genesis import CHAIN_ID, FOUNDERS, founder
 from vector_primitives import Key, derived_id, did, named_bytes, pack, sealing_public, sha256, shown, signing_key
 
 BLOCK_TIME_MS = 1_767_225_600_250
@@ -133,6 +134,29 @@ END_EXCLUSION = make("end an exclusion", "north", [PATIENT], "consent.end_exclus
 REQUEST = make("ask for a record", "south", [PHYSICIAN], "access.request", [RECORD, "TREAT"])
 REQUEST_DENIED = make("ask for research", "south", [PHYSICIAN], "access.request", [RECORD, "HRESCH"])
 SERVED = make("serve an access", "north", [SERVICE["north"]], "access.served", [derived_id(REQUEST.id, 0)])
+EQUIVOCATOR, EQUIVOCATION = next(member for member in FOUNDERS if member.name == "south"), (0, 4, 2)
+
+
+def vote_of_equivocator(kind: int, block: str) -> list[Any]:
+    epoch, view, height = EQUIVOCATION
+    digest, result = named_bytes(block), bytes(32)
+    preimage = b"CARETRACE/vote/1" + CHAIN_ID + struct.pack(">QBQQ", epoch, kind, view, height) + digest + result
+    return [kind, digest, result, EQUIVOCATOR.node.sign(preimage)]
+
+
+EVIDENCE = make(
+    "prove an equivocation",
+    "north",
+    [SERVICE["north"]],
+    "network.evidence",
+    [
+        EQUIVOCATOR.node.public,
+        *EQUIVOCATION,
+        vote_of_equivocator(1, "a block"),
+        vote_of_equivocator(2, "another block"),
+    ],
+)
+EVIDENCE_ID = sha256(b"CARETRACE/evidence/1", EQUIVOCATOR.node.public, struct.pack(">Q", EQUIVOCATION[2]))
 FOUR_SIGNERS = make(
     "four signers, the most there may be",
     "east",
@@ -140,12 +164,42 @@ FOUR_SIGNERS = make(
     "access.request",
     [RECORD, "HOPERAT"],
 )
+ORGANISATION = {member.name: member.organisation for member in FOUNDERS}
+NEWCOMER = founder("harbour", "/dns4/harbour.example/tcp/4001", roles=["observer"])
+PROPOSE_ADMISSION = make(
+    "propose to admit a hospital",
+    "north",
+    [ORGANISATION["north"]],
+    "network.propose",
+    [["admit", *NEWCOMER.packed()[:-1]], None],
+)
+PROPOSE_ROLE = make(
+    "propose that a member only observes, for what it did",
+    "south",
+    [ORGANISATION["south"]],
+    "network.propose",
+    [["role", "west", "observer"], named_bytes("evidence")],
+)
+PROPOSE_REMOVAL = make(
+    "propose to remove a member", "east", [ORGANISATION["east"]], "network.propose", [["remove", "ministry"], None]
+)
+VOTE = make(
+    "reject a proposal", "east", [ORGANISATION["east"]], "network.vote", [derived_id(PROPOSE_ADMISSION.id, 0), False]
+)
+REPLACE_KEYS = make(
+    "replace the node key and the encryption key",
+    "west",
+    [ORGANISATION["west"]],
+    "network.replace_keys",
+    [signing_key("west/node, anew").public, None, sealing_public("west/encryption, anew")],
+)
 
 # In the order in which a block may hold them: urgent calls first.
 IN_BLOCK = [
     REVOKE_PHYSICIAN,
     REVOKE,
     EXCLUDE,
+    REPLACE_KEYS,
     ENROLMENT,
     ENROL_PHYSICIAN,
     REGISTER_RECORD,
@@ -155,6 +209,11 @@ IN_BLOCK = [
     REQUEST,
     REQUEST_DENIED,
     SERVED,
+    PROPOSE_ADMISSION,
+    PROPOSE_ROLE,
+    PROPOSE_REMOVAL,
+    VOTE,
+    EVIDENCE,
 ]
 FIELDS = ("version", "chain_id", "nonce", "not_after_s", "payer", "signers", "method", "arguments")
 

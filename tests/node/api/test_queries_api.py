@@ -5,15 +5,17 @@ import httpx
 import pytest
 
 from node.keys.did import encode_did
-from storage.schema.block import CERTIFICATE, HEADER, RESULT, VoteType, verify_certificate
-from storage.schema.calls import Exclude, RegisterRecord
+from storage.schema.block import CERTIFICATE, HEADER, RESULT, VoteType, verify_certificate, vote_preimage
+from storage.schema.calls import Evidence, Exclude, RegisterRecord, SignedVote
 from storage.schema.codec import typed_id
+from storage.schema.evidence import evidence_id
+from storage.schema.signatures import sign
 from storage.schema.state_proof import STATE_PROOF, verify_state_proof
 from storage.schema.transaction import derived_id
 from tests.support.live_node import LiveChain, MemberNode
 from tests.support.provisions import provision
 from tests.support.served import GENESIS_FILE, operating, services_of
-from tests.support.small_ledger import Actor, service
+from tests.support.small_ledger import Actor, of_member, service
 
 PIA, BEN = Actor("pia"), Actor("ben")
 PIA_DID, BEN_DID = encode_did(PIA.key), encode_did(BEN.key)
@@ -272,3 +274,26 @@ async def test_an_error_of_ours_says_nothing_of_its_inside_and_the_node_goes_on(
     assert (answer.status_code, answer.json()["code"], after.status_code) == (500, "node.failed", 200)
     assert "secret" not in answer.text
     assert "a secret detail" in caplog.text
+
+
+async def test_evidence_is_listed_shown_and_found_by_its_prefix(story: Story) -> None:
+    south, genesis = of_member("south", "node"), story.chain.genesis
+    votes = []
+    for block in (b"\x01" * 32, b"\x02" * 32):
+        preimage = vote_preimage(genesis.chain_id, 0, VoteType.PREPARE, 3, 1, block)
+        votes.append(SignedVote(2, block, bytes(32), sign(south.seed, preimage)))
+    none_yet = (await story.get("/v1/evidence")).json()
+
+    outcome = story.chain.do("network.evidence", Evidence(south.key, 0, 3, 1, votes[0], votes[1]), [service("north")])
+
+    name = typed_id("e", evidence_id(south.key, 1))
+    (listed,) = (await story.get("/v1/evidence")).json()["evidence"]
+    shown = await story.get(f"/v1/evidence/{name}")
+    found = await story.get(f"/v1/resolve/{name[:12]}")
+    unknown = await story.get(f"/v1/evidence/{typed_id('e', bytes(32))}")
+    assert none_yet == {"evidence": []}
+    assert shown.json() == listed
+    assert (listed["evidence"], listed["member"], listed["reporter"]) == (name, "south", "north")
+    assert listed["transaction"] == outcome.id.hex()
+    assert found.json() == {"matches": [name]}
+    assert (unknown.status_code, unknown.json()["code"]) == (404, "evidence.not_found")

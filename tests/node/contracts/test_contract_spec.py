@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from node.contracts import entries
+from node.contracts import entries, evidence, proposals
 from node.contracts.registry import RULES
 from storage.schema import codes, seen
 from storage.schema.block import Outcome
@@ -36,7 +36,8 @@ def test_the_specification_states_what_the_code_does() -> None:
 
 
 def test_every_code_that_the_rules_refuse_with_has_words_and_is_specified() -> None:
-    used = {code for code in literals("node/contracts") - set(METHODS) if not code.startswith("provision.")}
+    fields = ("provision.", "change.")
+    used = {code for code in literals("node/contracts") - set(METHODS) if not code.startswith(fields)}
     prose = SPEC.read_text(encoding="utf-8").partition("## Refused outcomes")[0]
 
     assert used == set(ON_THE_LEDGER)
@@ -66,8 +67,8 @@ def test_every_method_has_a_rule_and_a_line_about_its_signers() -> None:
 
 
 def test_every_key_of_the_state_is_specified() -> None:
-    rooms = vars(entries) | vars(seen)
-    builders = {value for name, value in rooms.items() if name.endswith("_key") and callable(value)}
+    defined = {**vars(entries), **vars(proposals), **vars(evidence), **vars(seen)}
+    builders = {value for name, value in defined.items() if name.endswith("_key") and callable(value)}
 
     assert builders - {entries.load_key} == set(VALUES)
 

@@ -15,7 +15,7 @@ DATA_KEY = DataKey(b"k" * 32, b"b" * 16, 1_700_000_000)
 
 @pytest.fixture
 def keys(tmp_path: Path) -> DataKeys:
-    return DataKeys(Folder(tmp_path), PUBLIC, SECRET)
+    return DataKeys(Folder(tmp_path), PUBLIC, (SECRET,))
 
 
 def test_a_key_is_pending_until_its_record_stands_on_the_ledger(keys: DataKeys) -> None:
@@ -47,7 +47,7 @@ def test_the_file_shows_no_byte_of_the_key_and_opens_for_its_member_only(keys: D
     assert DATA_KEY.key not in path.read_bytes()
     assert path.stat().st_mode & 0o777 == 0o600
     with pytest.raises(DataKeyDamagedError):
-        DataKeys(Folder(tmp_path), PUBLIC, b"x" * 32).get(RECORD)
+        DataKeys(Folder(tmp_path), PUBLIC, (b"x" * 32,)).get(RECORD)
 
 
 def test_a_key_file_moved_to_another_record_does_not_open(keys: DataKeys, tmp_path: Path) -> None:
@@ -101,3 +101,18 @@ def test_a_key_is_found_while_it_is_being_confirmed(keys: DataKeys) -> None:
         list(confirming)
 
     assert found == [DATA_KEY] * len(found)
+
+
+def test_what_was_sealed_to_an_encryption_key_before_opens_and_new_keys_are_sealed_to_the_new_one(
+    tmp_path: Path,
+) -> None:
+    new_secret = b"n" * 32
+    new_key = bytes(PrivateKey(new_secret).public_key)
+    DataKeys(Folder(tmp_path), PUBLIC, (SECRET,)).keep_pending(RECORD, DATA_KEY)
+    keys = DataKeys(Folder(tmp_path), new_key, (new_secret, SECRET))
+
+    kept = keys.get(RECORD)
+    keys.keep_pending(OTHER_RECORD, DATA_KEY)
+
+    assert kept == DATA_KEY
+    assert DataKeys(Folder(tmp_path), new_key, (new_secret,)).get(OTHER_RECORD) == DATA_KEY

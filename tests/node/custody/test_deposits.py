@@ -54,7 +54,7 @@ async def test_a_record_that_comes_in_stands_on_the_ledger_and_opens_with_what_t
     record = load_record(chain.kept.state, deposited.record)
     assert record is not None
     assert (record.patient, record.custodian, record.category, record.year) == (PIA.key, "north", "laboratory", 2026)
-    location = open_pointer(north.custodian.encryption_secret, record.pointer, record.commitment)
+    location = open_pointer(north.custodian.encryption_secrets, record.pointer, record.commitment)
     key = north.data_keys.get(deposited.record)
     assert (location.date, location.size_bytes, location.blob) == ("2026-11-03", len(content), key.blob)
     assert b"".join(decrypt_stream(key.key, [north.vault.read(key.blob, 0)], record.commitment)) == content

@@ -83,15 +83,15 @@ def test_nothing_is_sealed_to_a_key_that_everyone_could_open(public_key: bytes) 
 def test_a_secret_at_rest_opens_only_as_what_it_was_kept_for() -> None:
     sealed = seal_at_rest(PUBLIC, DATA_KEY, b"record 1")
 
-    assert open_at_rest(SECRET, sealed, b"record 1") == DATA_KEY
+    assert open_at_rest((SECRET,), sealed, b"record 1") == DATA_KEY
     with pytest.raises(SealError):
-        open_at_rest(SECRET, sealed, b"record 2")
+        open_at_rest((SECRET,), sealed, b"record 2")
 
 
 def test_a_pointer_leads_its_custodian_to_the_blob_and_fits_the_ledger() -> None:
     pointer = seal_pointer(PUBLIC, LOCATION, RELEASE.commitment)
 
-    assert open_pointer(SECRET, pointer, RELEASE.commitment) == LOCATION
+    assert open_pointer((SECRET,), pointer, RELEASE.commitment) == LOCATION
     assert len(pointer) <= POINTER_BYTES_MAX
 
 
@@ -99,12 +99,12 @@ def test_a_pointer_copied_beside_another_commitment_leads_nowhere() -> None:
     pointer = seal_pointer(PUBLIC, LOCATION, RELEASE.commitment)
 
     with pytest.raises(SealError):
-        open_pointer(SECRET, pointer, bytes(32))
+        open_pointer((SECRET,), pointer, bytes(32))
 
 
 def test_a_pointer_is_not_a_sealed_key_nor_the_other_way_round() -> None:
     with pytest.raises(SealError):
-        open_pointer(SECRET, seal_at_rest(PUBLIC, DATA_KEY, RELEASE.commitment), RELEASE.commitment)
+        open_pointer((SECRET,), seal_at_rest(PUBLIC, DATA_KEY, RELEASE.commitment), RELEASE.commitment)
 
 
 def test_a_pointer_that_holds_no_location_leads_nowhere() -> None:
@@ -114,4 +114,4 @@ def test_a_pointer_that_holds_no_location_leads_nowhere() -> None:
     rubbish = suite.encrypt(b"rubbish", X25519PublicKey.from_public_bytes(PUBLIC), info)
 
     with pytest.raises(SealError, match="no location"):
-        open_pointer(SECRET, rubbish, RELEASE.commitment)
+        open_pointer((SECRET,), rubbish, RELEASE.commitment)

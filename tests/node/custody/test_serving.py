@@ -87,7 +87,7 @@ async def test_the_sealed_key_opens_for_the_reader_alone(hospitals: Hospitals) -
 
     released = await hospitals.south.reader.fetch_key(access)
 
-    for secret in (sealing_secret(PIA), hospitals.south.custodian.encryption_secret):
+    for secret in (sealing_secret(PIA), *hospitals.south.custodian.encryption_secrets):
         with pytest.raises(SealError):
             open_data_key(secret, released.sealed_key, hospitals.release(access))
 

@@ -1,8 +1,21 @@
+from typing import Any
+
 import pytest
 
 from node.contracts.entries import load_member
 from node.execution.admission import AdmissionError, admit, check_payer, payer_refusal, unverifiable
-from storage.schema.calls import LIST_LENGTH_MAX, METHODS, Grant, RegisterPatient, RequestAccess, Value
+from storage.schema.calls import (
+    LIST_LENGTH_MAX,
+    METHODS,
+    Admit,
+    Grant,
+    Propose,
+    RegisterPatient,
+    Remove,
+    RequestAccess,
+    SetRole,
+    Value,
+)
 from storage.schema.codec import encode
 from storage.schema.transaction import LIFETIME_S_MAX, decode_transaction, encode_body, encode_envelope
 from storage.schema.transaction import sign_body as sign
@@ -72,6 +85,23 @@ def test_of_many_the_ones_that_do_not_verify_are_named() -> None:
     forged = decode_transaction(good.envelope[:-1] + bytes([good.envelope[-1] ^ 1]))
 
     assert unverifiable([good, forged, good, forged]) == (1, 3)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        Remove("North"),
+        SetRole("north", "king"),
+        Admit("north", b"short", b"k" * 32, b"k" * 32, b"k" * 32, ()),
+        Admit("north", *[b"k" * 32] * 4, ("192.0.2.1:4001",)),
+    ],
+)
+def test_a_change_that_nobody_could_make_is_refused_by_the_name_of_its_field(change: Any) -> None:
+    world = World()
+
+    error = refusal(envelope_of(world, "network.propose", Propose(change, None)), world)
+
+    assert (error.code, error.field) == ("bytes.malformed", "change")
 
 
 def malformed_grant(path: str) -> Grant:

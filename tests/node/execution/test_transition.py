@@ -6,7 +6,7 @@ import pytest
 from node.contracts import registry
 from node.contracts.contract import Call, Changes, ContractError, StateReader
 from node.contracts.entries import load_seen_count
-from node.execution.overlay import Overlay
+from node.contracts.overlay import Overlay
 from node.execution.transition import SEEN_EXPIRED_PER_BLOCK, execute_block
 from storage.merkle import log
 from storage.schema.block import OUTCOME

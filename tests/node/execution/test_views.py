@@ -4,7 +4,6 @@ from node.execution.views import (
     list_practitioners,
     list_records,
     show_consent,
-    show_member,
     show_person,
     show_record,
 )
@@ -12,7 +11,7 @@ from node.keys.did import encode_did
 from storage.schema.calls import Exclude, Period, RequestAccess, Revoke
 from storage.schema.codec import typed_id
 from tests.support.provisions import provision
-from tests.support.small_ledger import Actor, service
+from tests.support.small_ledger import Actor
 from tests.support.story import DAY_S, Story
 
 
@@ -62,25 +61,21 @@ def test_nothing_is_shown_of_what_is_not_there(story: Story) -> None:
     state, nobody = story.ledger.state, b"?" * 32
 
     assert show_person(state, nobody, 0) is None
-    assert show_member(state, "moon") is None
     assert show_record(state, nobody) is None
     assert show_consent(state, nobody, 0) is None
     assert list_records(state, nobody) == list_consents(state, nobody, 0) == []
 
 
-def test_people_and_members_are_shown_with_their_keys(story: Story) -> None:
+def test_people_are_shown_with_their_keys(story: Story) -> None:
     state = story.ledger.state
 
     patient = show_person(state, story.pia.key, story.time_s)
     late = show_person(state, story.ben.key, story.time_s + 31 * DAY_S)
-    member = show_member(state, "north")
 
     assert patient is not None
     assert (patient["kind"], patient["sealing_key"]) == ("patient", story.pia.sealing_key.hex())
     assert late is not None
     assert (late["role"], late["status"]) == ("physician", "expired")
-    assert member is not None
-    assert member["service_key"] == service("north").key.hex()
 
 
 def test_a_check_answers_as_the_request_that_follows_it(story: Story) -> None:

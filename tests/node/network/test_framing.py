@@ -49,3 +49,12 @@ def test_an_unfinished_message_keeps_no_more_than_was_sent_of_it() -> None:
     decoder.feed(encode_frame(bytes(LIMIT))[:40])
 
     assert decoder.pending_bytes == 40
+
+
+@given(st.binary(min_size=1, max_size=LIMIT), st.binary(max_size=LIMIT), st.data())
+def test_a_message_that_is_cut_off_is_no_message(whole: bytes, cut: bytes, data: st.DataObject) -> None:
+    wire, decoder = encode_frame(cut), FrameDecoder(LIMIT)
+
+    received = decoder.feed(encode_frame(whole) + wire[: data.draw(st.integers(0, len(wire) - 1))])
+
+    assert received == [whole]

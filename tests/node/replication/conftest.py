@@ -20,10 +20,10 @@ def make(tmp_path: Path, genesis: Genesis) -> Iterator[Make]:
     """Makes a member's node on its folder; one that stood there before must have stopped, and is closed."""
     made: dict[str, WiredNode] = {}
 
-    def make_node(name: str, clock_ms: int = 0, mempool_max: int = 1000, **options: Any) -> WiredNode:
+    def make_node(name: str, **how: Any) -> WiredNode:
         if name in made:
             made[name].close()
-        made[name] = WiredNode(name, genesis, tmp_path / name, clock_ms, mempool_max, **options)
+        made[name] = WiredNode(name, genesis, tmp_path / name, **how)
         return made[name]
 
     yield make_node

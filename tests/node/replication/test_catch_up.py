@@ -8,12 +8,13 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from node.contracts.governance import genesis_state
 from node.network.host import Network
 from node.network.peers import PeerFaultError
 from node.replication.catch_up import CatchUp
 from node.replication.chain import DivergedError
 from node.replication.driver import BLOCK_CHANNEL, VOTE_CHANNEL
-from node.replication.intake import CHANNEL
+from node.replication.intake import CHANNEL, OVERDUE_CHANNEL
 from node.replication.wire import (
     BLOCKS_ANSWER,
     BLOCKS_REQUEST,
@@ -61,9 +62,10 @@ class Holder:
         self.blocks = [encode(block) for block in blocks]
         self.requests = 0
         seed = of_member(name, "node").seed
-        self.network = Network(name, seed, member.addresses, other_members(genesis, name))
-        for channel in (VOTE_CHANNEL, BLOCK_CHANNEL, CHANNEL):
-            self.network.on_message(channel, lambda _peer, _data: None, drop_oldest=channel != CHANNEL)
+        self.network = Network(name, seed, member.addresses, other_members(genesis_state(genesis), name))
+        for channel in (VOTE_CHANNEL, BLOCK_CHANNEL, CHANNEL, OVERDUE_CHANNEL):
+            is_bulk = channel in (CHANNEL, OVERDUE_CHANNEL)
+            self.network.on_message(channel, lambda _peer, _data: None, drop_oldest=not is_bulk)
         for topic in (HEADS_TOPIC, TRANSACTIONS_TOPIC):
             self.network.on_gossip(topic, lambda _publisher, _data: None)
         self.network.on_request(BLOCKS_SERVICE, self._answer)

@@ -5,7 +5,7 @@ import time
 import pytest
 
 from node.network.peers import PeerFaultError
-from node.replication.intake import QUEUED_ENVELOPES_MAX, Refusal
+from node.replication.intake import OVERDUE_ENVELOPES_MAX, QUEUED_ENVELOPES_MAX, Refusal
 from node.replication.wire import BATCH_ENVELOPES_MAX
 from storage.schema.codec import encode
 from storage.schema.genesis import Genesis
@@ -13,7 +13,8 @@ from storage.schema.transaction import Transaction, decode_transaction, encode_e
 from tests.node.replication.conftest import Make
 from tests.support.chain import NAMES
 from tests.support.members import until
-from tests.support.wired_nodes import WiredNode, is_registered, registration, running, twin_of
+from tests.support.twin import twin_of
+from tests.support.wired_nodes import WiredNode, is_registered, registration, running
 
 pytestmark = pytest.mark.network
 
@@ -158,3 +159,29 @@ async def test_a_peer_that_floods_a_node_does_not_keep_out_what_others_send(gene
     assert east.counted("envelopes_shed") == shed
     # By turns: it was not the last to be looked at.
     assert refused < QUEUED_ENVELOPES_MAX // 4
+
+
+async def test_what_a_flooding_peer_says_to_be_overdue_does_not_wait_behind_its_flood(
+    genesis: Genesis, make: Make
+) -> None:
+    east, transaction = make("east"), registration(genesis, 1)
+    for _ in range(QUEUED_ENVELOPES_MAX // BATCH_ENVELOPES_MAX):
+        east.intake._on_batch("west", encode([b"x"] * BATCH_ENVELOPES_MAX))
+
+    east.intake._on_overdue("west", encode([transaction.envelope]))
+    async with east.run():
+        await until(lambda: transaction.id in east.mempool)
+        refused = east.counted("admissions_refused")
+
+    assert refused < QUEUED_ENVELOPES_MAX // 4
+
+
+async def test_a_peer_that_says_too_much_to_be_overdue_is_not_heard_to_the_end(genesis: Genesis, make: Make) -> None:
+    east = make("east")
+
+    east.intake._on_overdue("west", encode([b"x"] * BATCH_ENVELOPES_MAX))
+    east.intake._on_overdue("west", encode([b"x"] * BATCH_ENVELOPES_MAX))
+
+    assert east.counted("envelopes_shed") == 2 * BATCH_ENVELOPES_MAX - OVERDUE_ENVELOPES_MAX
+    with pytest.raises(PeerFaultError):
+        east.intake._on_overdue("west", b"\xc1")

@@ -4,6 +4,7 @@ import msgpack
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import convert
 from msgspec.structs import replace
 
 from storage.merkle import log
@@ -83,7 +84,7 @@ def test_a_vote_preimage_can_be_taken_apart_again(epoch: int, vote_type: VoteTyp
 def test_an_outcome_is_written_and_read_as_the_vectors_have_it(case: dict[str, Any]) -> None:
     source, identifier, code, events = from_shown(case["fields"])
 
-    outcome = Outcome(source, identifier, code, tuple(EVENT_KINDS[event[0]](*event[1:]) for event in events))
+    outcome = Outcome(source, identifier, code, convert(events, tuple[Event, ...]))
 
     assert encode(outcome).hex() == case["encoded"]
     assert OUTCOME.decode(bytes.fromhex(case["encoded"])) == outcome

@@ -7,6 +7,7 @@ from typing import Any
 import msgpack
 import pytest
 from msgspec.structs import replace
+from nacl.bindings import crypto_scalarmult_base
 
 from storage.merkle.log import EMPTY_ROOT
 from storage.schema.codec import encode
@@ -214,6 +215,7 @@ def test_the_largest_network_that_can_be_written_down_fits_its_file() -> None:
         keys: dict[str, Any] = {
             f"{kind}_key": public_key_of(named_seed(f"{number}/{kind}")) for kind in ("organisation", "node", "service")
         }
+        keys["encryption_key"] = crypto_scalarmult_base(named_seed(f"{number}/encryption"))
         addresses = ("/dns4/" + "a" * 250,) * 8
         members.append(replace(template, name=f"member-{number:025}", addresses=addresses, **keys))
     body = encode_body("n" * 32, Parameters(), tuple(members))

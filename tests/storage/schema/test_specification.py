@@ -9,7 +9,7 @@ import pytest
 from msgspec.structs import fields as struct_fields
 
 from storage.merkle.log import PATH_HASHES_MAX
-from storage.schema import block, calls, genesis, receipt, transaction
+from storage.schema import block, calls, epochs, genesis, invite, receipt, transaction
 from storage.schema.calls import METHODS, Provision
 from storage.schema.events import Event
 from storage.schema.genesis import PARAMETER_BOUNDS, Parameters
@@ -17,7 +17,7 @@ from storage.schema.validators import VALIDATORS_MAX, faults_tolerated, quorum
 from tests.support.source_tree import PACKAGES, ROOT, python_files, syntax_of
 from tests.support.vectors import FOLDER
 
-PAGES = ("encoding", "transaction", "block", "state", "pbft", "genesis", "receipt")
+PAGES = ("encoding", "transaction", "block", "state", "pbft", "genesis", "receipt", "epochs")
 DECIMALS_OF_L = "27742317777372353535851937790883648493"
 TAG = re.compile(r"CARETRACE/[a-z-]+/\d+")
 
@@ -88,6 +88,9 @@ def test_no_tag_is_the_beginning_of_another() -> None:
         ("outcome", block.OUTCOME_BYTES_MAX),
         ("certificate", block.CERTIFICATE_BYTES_MAX),
         ("receipt", receipt.RECEIPT_BYTES_MAX),
+        ("invite", invite.INVITE_BYTES_MAX),
+        ("file of epochs", epochs.EPOCHS_BYTES_MAX),
+        ("link of epochs", epochs.LINK_BYTES_MAX),
         ("genesis file, and genesis body", genesis.GENESIS_BYTES_MAX),
         ("signers of a transaction", transaction.SIGNERS_MAX),
         ("elements of a list, where no other limit is named", calls.LIST_LENGTH_MAX),
@@ -125,6 +128,7 @@ def test_the_fields_of_records_are_listed_in_their_order() -> None:
         ("genesis", genesis.GenesisBody),
         ("genesis", genesis.Member),
         ("receipt", receipt.Receipt),
+        ("invite", invite.Invite),
     ):
         assert f"`[{', '.join(names_of(struct))}]`" in page(name), struct
 

@@ -95,6 +95,12 @@ names = st.from_regex(r"\A[a-z][a-z0-9-]{0,31}\Z")
 roles = st.builds("{}/{}".format, names, codes)
 tags = st.binary(min_size=16, max_size=16)
 periods = st.builds(calls.Period, st.none() | uints, st.none() | uints)
+keys = st.none() | digests
+changes = st.one_of(
+    st.builds(calls.Admit, names, digests, digests, digests, digests, st.just(("/ip4/192.0.2.1/tcp/4001",))),
+    st.builds(calls.SetRole, names, st.sampled_from(["observer", "validator"])),
+    st.builds(calls.Remove, names),
+)
 
 
 def few(values: st.SearchStrategy[Any]) -> st.SearchStrategy[tuple[Any, ...]]:
@@ -108,6 +114,7 @@ def provisions(levels: int) -> st.SearchStrategy[Provision]:
     return st.builds(Provision, effects, periods, *map(few, lists), periods, below)
 
 
+votes = st.builds(calls.SignedVote, st.sampled_from([1, 2, 3]), digests, digests, st.binary(min_size=64, max_size=64))
 ARGUMENTS: dict[str, st.SearchStrategy[Value]] = {
     "identity.register_patient": st.builds(calls.RegisterPatient, digests),
     "identity.enrol_practitioner": st.builds(calls.EnrolPractitioner, digests, codes, uints, uints),
@@ -121,6 +128,10 @@ ARGUMENTS: dict[str, st.SearchStrategy[Value]] = {
     "consent.end_exclusion": st.builds(calls.EndExclusion, digests),
     "access.request": st.builds(calls.RequestAccess, digests, codes),
     "access.served": st.builds(calls.ServeAccess, digests),
+    "network.propose": st.builds(calls.Propose, changes, keys),
+    "network.vote": st.builds(calls.VoteOn, digests, st.booleans()),
+    "network.replace_keys": st.builds(calls.ReplaceKeys, keys, keys, keys),
+    "network.evidence": st.builds(calls.Evidence, digests, uints, uints, uints, votes, votes),
 }
 
 
