@@ -154,6 +154,9 @@ class CatchUp:
             try:
                 payload = await self._network.request(holder, BLOCKS_SERVICE, request, timeout_s)
                 answer = BLOCKS_ANSWER.decode(payload)
+                # What it says of its head is not proven; the state that is taken then is.
+                if answer.head_height - before > self._blocks_behind_max and await self._take_state():
+                    return False
                 if not answer.blocks and answer.head_height > before:
                     return True
                 for encoded in answer.blocks:

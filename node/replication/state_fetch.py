@@ -59,6 +59,8 @@ class StateFetch:
         self._folder = arriving_folder(ledger_folder)
         self._genesis_state = genesis_state
         self._depth = chain.genesis.body.tree_depth
+        self._is_here = False
+        self._turn = trio.Lock()
         self._not_before = 0.0
         self._slow: set[str] = set()
         self._writing = trio.Lock()
@@ -67,8 +69,13 @@ class StateFetch:
 
     async def take(self) -> bool:
         """Take the newest state that members offer, if it is above the head; False if it cannot be had now."""
-        if trio.current_time() < self._not_before:
-            return False
+        async with self._turn:  # Whoever else wants it waits for the same.
+            if not self._is_here and trio.current_time() >= self._not_before:
+                self._is_here = await self._try()
+                self._not_before = trio.current_time() + RETRY_AFTER_S
+            return self._is_here
+
+    async def _try(self) -> bool:
         done = False
         self._slow.clear()
         try:
@@ -80,7 +87,6 @@ class StateFetch:
             shutil.rmtree(self._folder)
         finally:
             self.progress = None
-        self._not_before = trio.current_time() + RETRY_AFTER_S
         return done
 
     async def _take_into(self, arriving: Arriving) -> bool:

@@ -57,7 +57,7 @@ def running(network: RunningNetwork, *, file_kib_max: int | None = None) -> Iter
         text=True,
     )
     try:
-        until(lambda: process.poll() is not None or answers(network))
+        until(lambda: process.poll() is not None or answers(network), 90)
         yield process
     finally:
         process.kill()

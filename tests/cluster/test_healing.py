@@ -223,6 +223,12 @@ def test_a_wiped_node_takes_the_state_in_parts_and_says_how_far_its_history_reac
         shown = network.node("west").get(f"/v1/transactions/{tx_id}", Json)
         report = network.ask("ledger", "verify", "--node", "west")
 
+        # Its organisation appoints it new keys: with them it votes again.
+        cold = str(network.folder / "cold" / "west-organisation.key")
+        network.ask("members", "rekey", "--node", "west", "--key", cold)
+    network.start("west")
+    votes(network)
+
     assert "takes the state of block" in log_file.read_text()
     assert "history_from" not in status
     assert shown == network.node("north").get(f"/v1/transactions/{tx_id}", Json)
