@@ -96,6 +96,8 @@ def verify(session: Session, data: Path | None, genesis: Path | None) -> Answer:
     Certificates, signatures and trees are checked, every block is executed again to its state root, and the indexes
     are compared with the blocks. A vote log beside the ledger, in --data, tells whether its end was lost. Exit code 6,
     and the first thing that is wrong, if something is.
+
+    While a node fetches the history below a snapshot, it is checked from where its blocks begin: see "from".
     """
     if (data is None) != (genesis is None):
         raise usage_error("--data and --genesis belong together")

@@ -33,9 +33,12 @@ _LOOK_S = 0.05
 )
 @click.option("--home", metavar="DIR", type=FOLDER, help="Home folder of the node.")
 @click.option("--genesis", metavar="FILE", type=FILE, help="The network's genesis file, at the first start.")
+@click.option("--no-heal", "keeps", is_flag=True, help="End on a damaged ledger; do not have it anew from the others.")
 @passphrase
-def start(home: Path | None, genesis: Path | None, passphrases: Passphrases) -> Answer:
+def start(home: Path | None, genesis: Path | None, keeps: bool, passphrases: Passphrases) -> Answer:
     """Run a node in the foreground until it is told to stop.
+
+    A ledger that is damaged or lost is put aside into data/quarantine, and had anew from the other members.
 
     Its log goes to standard error. SIGTERM and SIGINT stop it cleanly, a second one at once; on SIGHUP it reads its
     log level again.
@@ -44,11 +47,11 @@ def start(home: Path | None, genesis: Path | None, passphrases: Passphrases) -> 
     if genesis:
         load_key_file(place.key_file)
         _place_genesis(place, genesis)
-    return run_node(place, passphrases)
+    return run_node(place, passphrases, heals=not keeps)
 
 
-def run_node(home: Home, passphrases: Passphrases) -> Answer:
-    """Run a home's node in the foreground until it is told to stop.
+def run_node(home: Home, passphrases: Passphrases, *, heals: bool = True) -> Answer:
+    """Run a home's node in the foreground until it is told to stop; ``heals`` as in ``node.runtime.process.run``.
 
     Raises:
         CliError: it cannot run from this home, or no longer.
@@ -61,7 +64,8 @@ def run_node(home: Home, passphrases: Passphrases) -> Answer:
     # By name, late: it loads libp2p and takes a second, which no other command is to wait for.
     process = import_module("node.runtime.process")
     try:
-        status: int = process.run(home.path, secrets, [each["encryption"] for each in older])
+        older_secrets = [each["encryption"] for each in older]
+        status: int = process.run(home.path, secrets, older_secrets, heals=heals)
     except process.StartError as error:
         raise CliError(error.code, str(error), hint=error.hint) from None
     return Answer({"name": config.name, "home": str(home.path)}, exit_code=Exit.OK if status == 0 else Exit.ERROR)

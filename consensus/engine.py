@@ -256,6 +256,7 @@ class Recovered:
     """What a replica finds on its disk: the last committed block, its result's digest, its vote log's records.
 
     ``log_whole`` is False if the log was lost or damaged: what it promised is unknown, so the replica must not vote.
+    Nor may it with a head below ``log_height``, the highest block that the log knows to be committed.
     """
 
     header: Header
@@ -263,6 +264,7 @@ class Recovered:
     result: bytes
     records: tuple[bytes, ...]
     log_whole: bool = True
+    log_height: int = 0
 
 
 class Engine(Protocol):

@@ -46,7 +46,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """The settings of one node; paths are taken from the home unless they are absolute.
 
     ``listen`` and ``advertise`` are multiaddrs (``/ip4/10.0.0.5/tcp/4101``); without ``advertise`` the node is
-    known by what it listens on. ``http_tcp`` is ``HOST:PORT`` for health alone, or ``off``.
+    known by what it listens on. ``http_tcp`` is ``HOST:PORT`` for health alone, or ``off``. A node that is more than
+    ``blocks_behind_max`` behind takes the state instead of the blocks.
     """
 
     name: MemberName
@@ -60,6 +61,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     record_bytes_max: Annotated[int, msgspec.Meta(ge=1, le=16 * 1024 * _MIB)] = 64 * _MIB
     mempool_transactions_max: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] = 20_000
     mempool_bytes_max: Annotated[int, msgspec.Meta(ge=_MIB, le=4096 * _MIB)] = 64 * _MIB
+    blocks_behind_max: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] = 200
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["text", "json"] = "text"
 

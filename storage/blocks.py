@@ -4,14 +4,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from storage.database import AREAS, BODY, CERTIFICATE, HEADER, OUTCOMES, RESULT, DatabaseCorruptError, Reader
+from storage.database import AREAS, BODY, CERTIFICATE, HEADER, META, OUTCOMES, RESULT, DatabaseCorruptError, Reader
 from storage.schema import block as schema
 from storage.schema.block import Certificate, Header, Outcome, Result
 from storage.schema.codec import DecodeError, Form, encode
 
 # What is stored was bounded when the block was checked.
 _LIST: Form[tuple[bytes, ...]] = Form(tuple[bytes, ...], 1 << 30)
-_ARRAY_OF_FOUR = b"\x94"
+# The lowest block that is here, where a ledger began with a snapshot.
+FROM = META + b"from"
+_ARRAY_OF_FOUR, _ARRAY_OF_FIVE = b"\x94", b"\x95"
 
 T = TypeVar("T")
 
@@ -86,6 +88,11 @@ class Blocks:
         parts = (self._stored(area, height) for area in (HEADER, CERTIFICATE, RESULT, BODY))
         return _ARRAY_OF_FOUR + b"".join(parts)
 
+    def encoded_whole_block(self, height: int) -> bytes:
+        """Return a height above 0 as an encoded ``storage.history.PastBlock``, for one who lacks its history."""
+        parts = (self._stored(area, height) for area in (HEADER, CERTIFICATE, RESULT, BODY, OUTCOMES))
+        return _ARRAY_OF_FIVE + b"".join(parts)
+
     def _decoded(self, area: bytes, height: int, decode: Callable[[bytes], T]) -> T:
         try:
             return decode(self._stored(area, height))
@@ -115,3 +122,18 @@ def stage_block(
     batch.put(OUTCOMES + key, encode(outcomes))
     if certificate is not None:
         batch.put(CERTIFICATE + key, encode(certificate))
+
+
+def load_history_from(reader: Reader) -> int:
+    """Read from which height on all blocks are here: 1, or above the snapshot that the ledger began with.
+
+    Raises:
+        DatabaseCorruptError: it is no height above 1.
+    """
+    stored = reader.get(FROM)
+    if stored is None:
+        return 1
+    height = int.from_bytes(stored, "big")
+    if len(stored) != 8 or height <= 1:
+        raise DatabaseCorruptError(AREAS[META], "it says that the blocks begin where none can")
+    return height

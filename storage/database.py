@@ -9,13 +9,13 @@ Every key begins with the prefix of its area; heights and indexes are big-endian
 | ``r`` | result | height (8) | result |
 | ``e`` | body | height (8) | array of the envelopes |
 | ``o`` | outcomes | height (8) | array of the encoded outcomes |
-| ``t`` | transaction index | transaction id (32) | height (8), index in the block (4) |
+| ``t`` | transaction index | transaction id (32) | height (8), index in the block (4) if the block is here |
 | ``s`` | state | SHA-256 of the state key (32) | state value |
 | ``n`` | seen ids | expiry minute (8), height (8) | the ids of that block with that expiry, sorted |
 | ``a`` | trail | subject (32), height (8), outcome index (4) | empty |
 | ``v`` | epochs | epoch (8) | the link to its validator set |
 | ``f`` | history | | peaks of the tree over digest and result of every block below the head |
-| ``m`` | meta | ``format``, ``network``, ``head``, ``votes`` | see ``storage.ledger`` |
+| ``m`` | meta | ``format``, ``network``, ``head``, ``from``, ``votes`` | see ``storage.opening`` |
 
 Measured on the library's defaults: a flipped bit in the log silently loses whole batches, and one in a table returns
 a wrong value. Hence paranoid checks, checksums verified on every read, and our own look at the ends of its logs before
@@ -92,6 +92,21 @@ class DatabaseLostError(DatabaseError):
     """There is no database where there was one."""
 
     code = "database.lost"
+
+
+class HistoryError(Exception):
+    """What was asked for lies below the blocks that are here: the ledger began with a snapshot.
+
+    Attributes:
+        from_height: the lowest block that is here.
+    """
+
+    code = "history.incomplete"
+
+    def __init__(self, from_height: int) -> None:
+        """Say from where on the history is here."""
+        super().__init__(f"this node has the history from block {from_height} on, and fetches what is below")
+        self.from_height = from_height
 
 
 class DiskFullError(DatabaseError):

@@ -26,14 +26,14 @@ class Indexes:
         """Tell whether a transaction was ever committed; most ids that were not are told by the filters in memory."""
         return self._reader.get(TX_INDEX + tx_id) is not None
 
-    def locate(self, tx_id: bytes) -> tuple[int, int] | None:
-        """Return a transaction's height and its index in the block, or None."""
+    def locate(self, tx_id: bytes) -> tuple[int, int | None] | None:
+        """Return a transaction's height and its index in the block (None: the block is not here), or None."""
         place = self._reader.get(TX_INDEX + tx_id)
         if place is None:
             return None
-        if len(place) != 12:
+        if len(place) not in (8, 12):
             raise DatabaseCorruptError(AREAS[TX_INDEX], "an entry has another length")
-        return int.from_bytes(place[:8], "big"), int.from_bytes(place[8:], "big")
+        return int.from_bytes(place[:8], "big"), int.from_bytes(place[8:], "big") if place[8:] else None
 
     def expired_seen(self, before_minute: int, limit: int) -> tuple[tuple[int, int], ...]:
         """Return the (expiry minute, height) of lists of ids that no longer need to be remembered, oldest first."""

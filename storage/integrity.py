@@ -16,10 +16,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Protocol
 
-from storage.blocks import Block, Blocks
+from storage.blocks import Block, Blocks, load_history_from
 from storage.database import (
     AREAS,
-    BODY,
     FILES_AREA,
     HEADER,
     HISTORY,
@@ -36,13 +35,12 @@ from storage.database import (
 )
 from storage.database_files import FileDamageError, check_logs, check_tables
 from storage.ledger import Commit, Head, Ledger
-from storage.merkle import log
-from storage.opening import VOTES, LedgerError, check_network, head_height, load_certified, mark_of
-from storage.schema.block import Header, Result, transactions_root
-from storage.schema.codec import DecodeError
+from storage.opening import VOTES, LedgerError, check_network, head_height, load_certified
+from storage.partial import PartialVerification, TrailOf, checked_outcomes, checked_transactions
+from storage.places import created_marker
+from storage.schema.block import Header, Result
 from storage.schema.genesis import Genesis
-from storage.schema.signatures import SignatureError
-from storage.schema.transaction import Transaction, decode_transaction
+from storage.schema.transaction import Transaction
 from storage.schema.validators import ValidatorSet
 from storage.state import PreparedState
 from storage.vote_log import VoteLog, VoteLogError
@@ -120,7 +118,13 @@ class Report:
 
 
 def verify_folder(
-    path: Path, genesis: Genesis, genesis_state: Mapping[bytes, bytes], execute: Execute, progress: Progress
+    path: Path,
+    genesis: Genesis,
+    genesis_state: Mapping[bytes, bytes],
+    execute: Execute,
+    progress: Progress,
+    *,
+    trail_of: TrailOf,
 ) -> Report:
     """Verify the ledger in a folder that no process holds open, and its end by a vote log beside it; see ``verify``.
 
@@ -133,7 +137,7 @@ def verify_folder(
     except DatabaseCorruptError as error:
         return Report(0, 0, 0, _finding(error))
     with closing(database):
-        report = verify(database, genesis, genesis_state, execute, progress)
+        report = verify(database, genesis, genesis_state, execute, progress, trail_of=trail_of)
     return _compared_with_votes(report, path.parent) if report.ok else report
 
 
@@ -151,15 +155,23 @@ def _compared_with_votes(report: Report, data: Path) -> Report:
 
 
 def verify(
-    database: Database, genesis: Genesis, genesis_state: Mapping[bytes, bytes], execute: Execute, progress: Progress
+    database: Database,
+    genesis: Genesis,
+    genesis_state: Mapping[bytes, bytes],
+    execute: Execute,
+    progress: Progress,
+    *,
+    trail_of: TrailOf,
 ) -> Report:
     """Verify the files of a ledger's database and, from genesis to the head, all that it holds at this moment.
 
+    A ledger whose history is not whole is verified from the lowest block that is here; see ``storage.partial``.
+
     A running node calls this in a thread of its own and goes on. It takes about as long as executing every block
-    did, and room for a second ledger beside the folder. ``execute`` must do what the network does; ``progress`` is
-    told each height with that of the head, and ends the whole by raising.
+    did, and room for a second ledger beside the folder. ``execute`` and ``trail_of`` must do what the network does;
+    ``progress`` is told each height with that of the head, and ends the whole by raising.
     """
-    height = verified = 0
+    first = height = verified = 0
     try:
         _check_logs(database.path)
         _check_tables(database)
@@ -168,6 +180,16 @@ def verify(
         check_network(reader, genesis)
         _check_mark(database.path, genesis)
         height = head_height(reader)
+        lowest = load_history_from(reader)
+        if lowest > 1:
+            first = lowest
+            partial = PartialVerification(reader, genesis, lowest, trail_of)
+            for above in range(lowest, height + 1):
+                partial.block(above)
+                verified += 1
+                progress(above, height)
+            partial.rest(height)
+            return Report(first, height, verified, None)
         with (
             TemporaryDirectory(prefix=REPLAY_PREFIX, dir=database.path.parent) as folder,
             closing(Ledger.open(Path(folder) / "ledger", genesis, genesis_state)) as replay,
@@ -178,9 +200,9 @@ def verify(
                 progress(verified, height)
             _compare(reader, replay.database.snapshot(), height)
     except DatabaseCorruptError as error:
-        return Report(0, height, verified, _finding(error))
+        return Report(first, height, verified, _finding(error))
     except LedgerError as error:
-        return Report(0, height, verified, Finding(None, AREAS[META], str(error)))
+        return Report(first, height, verified, Finding(None, AREAS[META], str(error)))
     return Report(0, height, verified, None)
 
 
@@ -196,8 +218,8 @@ def _check_logs(path: Path) -> None:
 
 
 def _check_mark(path: Path, genesis: Genesis) -> None:
-    created, mark = mark_of(path, genesis)  # A copy of the ledger alone has none.
-    if created.exists() and created.read_bytes() != mark:
+    created = created_marker(path)  # A copy of the ledger alone has none.
+    if created.exists() and created.read_bytes() != genesis.chain_id.hex().encode() + b"\n":
         raise DatabaseCorruptError(created.name, "it does not name the network of the ledger")
 
 
@@ -220,11 +242,8 @@ def _replay_block(blocks: Blocks, genesis: Genesis, replay: Ledger, execute: Exe
     height = replay.head.height + 1
     head = load_certified(blocks, replay.epochs, height)
     _check_place(head.header, genesis, replay)
-    transactions = _checked_transactions(blocks, head.header)
-    outcomes = blocks.outcomes(height)
-    root = log.root([log.leaf_hash(outcome) for outcome in outcomes])
-    if (root, len(outcomes)) != (head.result.outcomes_root, head.result.outcome_count):
-        raise DatabaseCorruptError(AREAS[OUTCOMES], "not those that the result covers", height)
+    transactions = checked_transactions(blocks, head.header)
+    outcomes = checked_outcomes(blocks, head)
     executed = execute(head.header, transactions, replay)
     _check_execution(executed, head, outcomes)
     assert head.certificate is not None, "every block above 0 has one"
@@ -251,20 +270,6 @@ def _check_place(header: Header, genesis: Genesis, replay: Ledger) -> None:
         raise DatabaseCorruptError(AREAS[HEADER], "not built on the block below", header.height)
     if header.history_root != replay.history.root():
         raise DatabaseCorruptError(AREAS[HISTORY], "the header covers another history", header.height)
-
-
-def _checked_transactions(blocks: Blocks, header: Header) -> list[Transaction]:
-    try:
-        transactions = [decode_transaction(envelope) for envelope in blocks.envelopes(header.height)]
-        size_bytes = sum(len(transaction.envelope) for transaction in transactions)
-        root = transactions_root([transaction.leaf for transaction in transactions])
-        if (root, len(transactions), size_bytes) != (header.tx_root, header.tx_count, header.tx_bytes):
-            raise DatabaseCorruptError(AREAS[BODY], "not the transactions of the header", header.height)
-        for transaction in transactions:
-            transaction.verify_signatures()
-    except (DecodeError, SignatureError) as error:
-        raise DatabaseCorruptError(AREAS[BODY], f"a transaction is not valid: {error}", header.height) from None
-    return transactions
 
 
 def _check_execution(executed: Executed, head: Head, outcomes: tuple[bytes, ...]) -> None:

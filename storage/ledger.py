@@ -5,18 +5,27 @@ Opening it checks what the next block will be built on: the network, the head's 
 headers, the history, and the state against the certified root. ``storage.integrity`` checks everything.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 from typing import Self
 
-from storage.blocks import Block, Blocks, height_key, stage_block
-from storage.database import HISTORY, META, Database
+from storage.blocks import FROM, Block, Blocks, height_key, load_history_from, stage_block
+from storage.database import HISTORY, META, Database, HistoryError
 from storage.epoch_links import stage_link
 from storage.indexes import Indexes
 from storage.merkle.log import Frontier
-from storage.opening import VOTES, Head, check_beginning, load_head, load_history, load_state, make_head, open_database
+from storage.opening import (
+    VOTES,
+    Head,
+    check_beginning,
+    load_head,
+    load_history,
+    load_state,
+    make_head,
+    open_database,
+)
 from storage.receipts import Receipts
 from storage.schema.block import Certificate, Header, Outcome, Result, history_leaf
 from storage.schema.epochs import EpochLink, Epochs
@@ -50,7 +59,8 @@ class Ledger:
     """The committed blocks of one node.
 
     One thread commits; others may read meanwhile. Heights given to it are up to the head's. Reading raises
-    ``DatabaseCorruptError`` where what is stored is damaged.
+    ``DatabaseCorruptError`` where what is stored is damaged, and ``HistoryError`` below ``history_from``, for a ledger
+    that began with a snapshot gets what is below it by and by; height 0 is always here.
     """
 
     def __init__(self, database: Database, head: Head, epochs: Epochs, history: Frontier, state: State) -> None:
@@ -59,12 +69,15 @@ class Ledger:
         self._committing = Lock()
         self._blocks = Blocks(database)
         self._indexes = Indexes(database)
-        self._receipts = Receipts(self._blocks, self._indexes)
+        self._receipts = Receipts(self._blocks)
         self._history = history
         self.head = head
         self.epochs = epochs
         self.state = state
+        self.history_from = load_history_from(database)
         self.synced_batch_count = 0
+        # Whether somebody has asked for what lies below; who fetches it makes haste then.
+        self.is_history_missed = False
 
     @classmethod
     def open(cls, path: Path, genesis: Genesis, genesis_state: Mapping[bytes, bytes]) -> Self:
@@ -141,9 +154,36 @@ class Ledger:
         block = commit.block
         return EpochLink(block.header, block.result, block.certificate, commit.validators)
 
+    def add_below(self, block: Block, ids: Sequence[bytes], trail: Sequence[tuple[bytes, int]]) -> None:
+        """Write the block below the lowest that is here, which the caller has checked to be that.
+
+        Not synced: a crash may lose the lowest blocks again, each whole.
+        """
+        height = block.header.height
+        assert height == self.history_from - 1, "history grows downwards, block by block"
+        batch = self.database.batch(sync=False)
+        stage_block(batch, block.header, block.result, block.envelopes, block.outcomes, block.certificate)
+        self._indexes.stage(batch, height, ids, {}, (), trail)
+        batch.put(FROM, height_key(height)) if height > 1 else batch.delete(FROM)
+        with self._committing:
+            self.database.write(batch)
+            self.history_from = height
+
+    @property
+    def link_below(self) -> tuple[bytes, bytes]:
+        """The digests of header and result of the block below the lowest one that is here."""
+        head, lowest = self.head, self.history_from
+        above = self.header(lowest) if lowest <= head.height else None
+        return (above.parent, above.parent_result) if above else (head.digest, head.result_digest)
+
+    @property
+    def vote_log_key(self) -> bytes | None:
+        """The node key whose vote log was begun beside this ledger last."""
+        return self.database.get(VOTES)
+
     def has_vote_log(self, node_key: bytes) -> bool:
         """Whether a vote log of this key was ever begun beside this ledger, and no later key's."""
-        return self.database.get(VOTES) == node_key
+        return self.vote_log_key == node_key
 
     def note_vote_log(self, node_key: bytes) -> None:
         """Remember that a key's vote log was begun, so that its loss is noticed."""
@@ -166,31 +206,49 @@ class Ledger:
 
     def header(self, height: int) -> Header:
         """Return a block's header."""
-        return self._blocks.header(height)
+        return self._held(height).header(height)
 
     def certificate(self, height: int) -> Certificate:
         """Return the commit certificate of a height above 0."""
-        return self._blocks.certificate(height)
+        return self._held(height).certificate(height)
 
     def result(self, height: int) -> Result:
         """Return what executing a block gave."""
-        return self._blocks.result(height)
+        return self._held(height).result(height)
 
     def block(self, height: int) -> Block:
         """Return everything of a height above 0."""
-        return self._blocks.block(height)
+        return self._held(height).block(height)
 
     def encoded_block(self, height: int) -> bytes:
         """Return a height above 0 as an encoded ``CertifiedBlock``, for one who catches up."""
-        return self._blocks.encoded_block(height)
+        return self._held(height).encoded_block(height)
+
+    def encoded_whole_block(self, height: int) -> bytes:
+        """Return a height above 0 as an encoded ``PastBlock``, for one who lacks its history."""
+        return self._held(height).encoded_whole_block(height)
 
     def outcome(self, height: int, index: int) -> Outcome:
         """Return one outcome."""
-        return self._blocks.outcome(height, index)
+        return self._held(height).outcome(height, index)
 
     def outcomes(self, height: int) -> tuple[bytes, ...]:
         """Return a block's encoded outcomes, in the order of execution."""
-        return self._blocks.outcomes(height)
+        return self._held(height).outcomes(height)
+
+    def check_history(self, height: int = 1) -> None:
+        """Check that all blocks from a height on are here, so that what is not found there is nowhere.
+
+        Raises:
+            HistoryError: some are not; whoever fetches them is told to make haste.
+        """
+        if 0 < height < self.history_from:
+            self.is_history_missed = True
+            raise HistoryError(self.history_from)
+
+    def _held(self, height: int) -> Blocks:
+        self.check_history(height)
+        return self._blocks
 
     def contains(self, tx_id: bytes) -> bool:
         """Tell whether a transaction was ever committed."""
@@ -198,11 +256,18 @@ class Ledger:
 
     def locate(self, tx_id: bytes) -> tuple[int, int] | None:
         """Return a transaction's height and its index in the block, or None."""
-        return self._indexes.locate(tx_id)
+        place = self._indexes.locate(tx_id)
+        if place is None:
+            return None
+        height, index = place
+        self._held(height)
+        assert index is not None, "of a block that is here it is known where each transaction stands"
+        return height, index
 
     def receipt(self, tx_id: bytes) -> bytes | None:
         """Return the receipt file of a transaction, or None if it is not committed."""
-        return self._receipts.receipt(tx_id)
+        place = self.locate(tx_id)
+        return None if place is None else self._receipts.receipt(tx_id, *place)
 
     def expired_seen(self, before_minute: int, limit: int) -> tuple[tuple[int, int], ...]:
         """Return the (expiry minute, height) of lists of ids that need no longer be remembered, oldest first."""
@@ -211,7 +276,11 @@ class Ledger:
     def trail(
         self, subject: bytes, *, from_height: int = 0, from_index: int = 0, limit: int
     ) -> Iterator[tuple[int, int]]:
-        """Yield the (height, outcome index) of what happened to a subject, oldest first, at most ``limit``."""
+        """Yield the (height, outcome index) of what happened to a subject, oldest first, at most ``limit``.
+
+        From height 0 it begins with the lowest block that is here.
+        """
+        self.check_history(from_height)
         return self._indexes.trail(subject, from_height=from_height, from_index=from_index, limit=limit)
 
     def transactions_matching(self, hex_digits: str, limit: int) -> tuple[bytes, ...]:

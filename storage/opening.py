@@ -1,19 +1,17 @@
 """How a ledger begins, and what is checked each time it is opened.
 
 Meta entries: ``format`` (the version of this layout), ``network`` (name and chain id), ``head`` (height of the last
-committed block), ``votes`` (a vote log was begun beside it).
-
-A file beside the folder, ``<folder>.created``, says that a ledger was begun here: if the folder is gone then, it was
-lost, and is not silently begun anew from nothing.
+committed block), ``from`` (the lowest block that is here, if the ledger began with a snapshot), ``votes`` (a vote log
+was begun beside it). A ledger that was begun here (``storage.places``) and is gone is not silently begun anew.
 """
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
-from storage.blocks import Blocks, height_key, stage_block
+from storage.blocks import Blocks, height_key, load_history_from, stage_block
 from storage.database import (
     AREAS,
     CERTIFICATE,
@@ -28,8 +26,10 @@ from storage.database import (
     Reader,
 )
 from storage.epoch_links import load_epochs
+from storage.folders import make_folder
 from storage.merkle.log import EMPTY_ROOT, HASH_BYTES, Frontier
 from storage.merkle.state_tree import StateTree, entry_leaf
+from storage.places import created_marker, mark_created
 from storage.schema.block import (
     Certificate,
     CertificateError,
@@ -109,14 +109,14 @@ def open_database(path: Path, genesis: Genesis, genesis_state: Mapping[bytes, by
         LedgerFormatError: another version of this program wrote it.
         DatabaseError: it is damaged, in use or lost.
     """
-    created, mark = mark_of(path, genesis)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    created = created_marker(path)
+    make_folder(path.parent)
     database = Database.open(path, create=not created.exists())
     try:
         if not created.exists():
             if database.get(META + b"format") is None:
                 _begin(database, genesis, genesis_state)
-            _write_mark(created, mark)
+            mark_created(path, genesis.chain_id.hex())
         check_network(database, genesis)
     except BaseException:
         database.close()
@@ -131,29 +131,17 @@ def _begin(database: Database, genesis: Genesis, genesis_state: Mapping[bytes, b
     prepared = state.prepare(genesis_state)
     batch = database.batch()
     state.stage(prepared, batch)
-    stage_block(batch, genesis.header, genesis_result(genesis, prepared.root), (), (), None)
+    stage_beginning(batch, genesis, prepared.root)
     batch.put(HISTORY, b"")
-    batch.put(META + b"format", FORMAT)
-    batch.put(META + b"network", encode(_Network(genesis.body.name, genesis.chain_id)))
     batch.put(META + b"head", height_key(0))
     database.write(batch)
 
 
-def mark_of(path: Path, genesis: Genesis) -> tuple[Path, bytes]:
-    """Return the file that says that a network's ledger was begun in a folder, and what it must hold."""
-    return path.with_name(path.name + ".created"), genesis.chain_id.hex().encode() + b"\n"
-
-
-def _write_mark(created: Path, content: bytes) -> None:
-    with created.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    folder = os.open(created.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+def stage_beginning(batch: Any, genesis: Genesis, state_root: bytes) -> None:
+    """Add what every ledger of a network holds, whatever its height: whose it is, and height 0."""
+    stage_block(batch, genesis.header, genesis_result(genesis, state_root), (), (), None)
+    batch.put(META + b"format", FORMAT)
+    batch.put(META + b"network", encode(_Network(genesis.body.name, genesis.chain_id)))
 
 
 def check_network(reader: Reader, genesis: Genesis) -> None:
@@ -206,11 +194,15 @@ def check_beginning(reader: Reader, genesis: Genesis, genesis_state: Mapping[byt
     blocks = Blocks(reader)
     if blocks.header(0) != genesis.header:
         raise DatabaseCorruptError(AREAS[HEADER], "not the one that follows from genesis", 0)
+    if blocks.result(0) != genesis_result(genesis, genesis_root(genesis, genesis_state)):
+        raise DatabaseCorruptError(AREAS[RESULT], "not the one that follows from genesis", 0)
+
+
+def genesis_root(genesis: Genesis, genesis_state: Mapping[bytes, bytes]) -> bytes:
+    """Return the root of the state at height 0."""
     tree = StateTree(genesis.body.tree_depth, lambda _: b"")
     hashes = {sha256(key).digest(): sha256(value).digest() for key, value in genesis_state.items()}
-    root = tree.prepare({key: entry_leaf(key, value) for key, value in hashes.items()}).root
-    if blocks.result(0) != genesis_result(genesis, root):
-        raise DatabaseCorruptError(AREAS[RESULT], "not the one that follows from genesis", 0)
+    return tree.prepare({key: entry_leaf(key, value) for key, value in hashes.items()}).root
 
 
 def load_head(reader: Reader, genesis: Genesis) -> tuple[Head, Epochs]:
@@ -224,7 +216,10 @@ def load_head(reader: Reader, genesis: Genesis) -> tuple[Head, Epochs]:
     if epochs.newest.digest() != head.result.next_validators_hash:
         raise DatabaseCorruptError(AREAS[EPOCH], "the newest set is not the one that the head hands over to")
     above = head.header
-    for below in range(height - 1, max(-1, height - 1 - CHAIN_CHECKED_BLOCKS), -1):
+    lowest = load_history_from(reader)
+    if lowest > height + 1:
+        raise DatabaseCorruptError(AREAS[META], "it says that the blocks begin where none can")
+    for below in range(height - 1, max(lowest if lowest > 1 else 0, height - CHAIN_CHECKED_BLOCKS) - 1, -1):
         header, result = blocks.header(below), blocks.result(below)
         check_link(header, result, above)
         above = header
@@ -284,13 +279,13 @@ def load_history(reader: Reader, head: Head) -> Frontier:
     return history
 
 
-def load_state(database: Database, genesis: Genesis, head: Head) -> State:
+def load_state(reader: Reader, genesis: Genesis, head: Head) -> State:
     """Build the state's tree from all that is stored, and compare it with the certified root.
 
     Raises:
         DatabaseCorruptError: an entry is damaged, or the roots differ.
     """
-    state = State.load(database, genesis.body.tree_depth)
+    state = State.load(reader, genesis.body.tree_depth)
     if state.root != head.result.state_root:
         raise DatabaseCorruptError(AREAS[STATE], "not what the head's certificate covers")
     return state

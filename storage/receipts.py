@@ -9,7 +9,6 @@ import msgspec
 
 from storage.blocks import Blocks
 from storage.database import AREAS, OUTCOMES, TX_INDEX, DatabaseCorruptError
-from storage.indexes import Indexes
 from storage.merkle import log
 from storage.schema.block import OUTCOME
 from storage.schema.codec import DecodeError, encode
@@ -34,23 +33,18 @@ class _Proofs:
 class Receipts:
     """Makes receipts of the blocks that are stored."""
 
-    def __init__(self, blocks: Blocks, indexes: Indexes) -> None:
-        """Make receipts from these blocks, found through these indexes."""
+    def __init__(self, blocks: Blocks) -> None:
+        """Make receipts from these blocks."""
         self._blocks = blocks
-        self._indexes = indexes
         self._kept: OrderedDict[int, _Proofs] = OrderedDict()
         self._lock = Lock()
 
-    def receipt(self, tx_id: bytes) -> bytes | None:
-        """Return the receipt file of a transaction, or None if none of this id is committed.
+    def receipt(self, tx_id: bytes, height: int, index: int) -> bytes:
+        """Return the receipt file of a transaction that stands at this height and index.
 
         Raises:
             DatabaseCorruptError: what is stored does not fit together.
         """
-        place = self._indexes.locate(tx_id)
-        if place is None:
-            return None
-        height, index = place
         with self._lock:
             proofs = self._proofs(height)
         outcome_index = proofs.outcome_index.get(tx_id)

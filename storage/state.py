@@ -7,7 +7,7 @@ from hashlib import sha256
 from threading import Lock
 from typing import Any, Self
 
-from storage.database import AREAS, STATE, Database, DatabaseCorruptError
+from storage.database import AREAS, STATE, DatabaseCorruptError, Reader
 from storage.merkle.log import EMPTY_ROOT
 from storage.merkle.state_tree import (
     Bucket,
@@ -46,8 +46,8 @@ class PreparedState:
 class State:
     """The committed state. One thread prepares and commits; others may read at any time."""
 
-    def __init__(self, database: Database, depth: int) -> None:
-        """Begin an empty state in a database that holds none."""
+    def __init__(self, database: Reader, depth: int) -> None:
+        """Begin an empty state over what holds none."""
         self._database = database
         self._tree = StateTree(depth, self._bucket)
         self._buckets: Recent[int, Bucket] = Recent(BUCKETS_BYTES_MAX)
@@ -56,7 +56,7 @@ class State:
         self._applied_count = 0
 
     @classmethod
-    def load(cls, database: Database, depth: int) -> Self:
+    def load(cls, database: Reader, depth: int) -> Self:
         """Build the tree anew from everything that is stored; 2 to 4 microseconds an entry.
 
         The caller compares the root with a certified one.
@@ -72,6 +72,10 @@ class State:
     def root(self) -> bytes:
         """The root after the last applied block."""
         return self._tree.root
+
+    def part_hashes(self) -> bytes:
+        """Return the hashes of the parts in which the state travels, in order."""
+        return self._tree.part_hashes()
 
     def get(self, key: bytes) -> bytes | None:
         """Return the value of a key, or None.

@@ -32,6 +32,7 @@ from zlib import crc32
 
 import msgspec
 
+from storage.folders import make_folder, rename_durably
 from storage.schema.codec import encode
 
 PAGE_BYTES = 4096
@@ -72,9 +73,18 @@ class VoteLogForeignError(VoteLogError):
 
 
 class VoteLogAheadError(VoteLogError):
-    """The log knows of a height above the ledger's: the ledger was set back, and its promises there are spent."""
+    """The log knows of a height above the ledger's: the ledger was set back, and its promises there are spent.
+
+    Attributes:
+        height: where the ledger must stand again before this log says all that was promised.
+    """
 
     code = "votes.ahead"
+
+    def __init__(self, height: int, ledger_height: int) -> None:
+        """Say where both end."""
+        super().__init__(f"it knows of block {height}, and the ledger ends at {ledger_height}")
+        self.height = height
 
 
 class VoteLogFullError(VoteLogError):
@@ -125,7 +135,7 @@ class VoteLog:
         if not path.exists():
             if must_exist:
                 raise VoteLogLostError(f"{path.name} is gone")
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(path.parent)
             _write_anew(path, owner, secrets.token_bytes(16), HALF_BYTES, b"")
         file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         try:
@@ -198,7 +208,7 @@ class VoteLog:
         self._is_truncated = False
         self._spent_height = frames[-1].spent_height
         if self._spent_height > ledger_height:
-            raise VoteLogAheadError(f"it knows of block {self._spent_height}, and the ledger ends at {ledger_height}")
+            raise VoteLogAheadError(self._spent_height, ledger_height)
 
     def _walk(self, half: bytes, index: int) -> list[_Frame]:
         frames: list[_Frame] = []
@@ -277,12 +287,7 @@ def _write_anew(path: Path, owner: bytes, salt: bytes, half_bytes: int, frame: b
         os.fsync(file)
     finally:
         os.close(file)
-    begun.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    rename_durably(begun, path)
 
 
 def _write(file: int, offset: int, data: bytes) -> None:

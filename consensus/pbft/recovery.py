@@ -28,6 +28,12 @@ def restore(state: State, recovered: Recovered) -> None:
             "on; to vote again it needs a new node key, appointed by the organisation key"
         )
         return
+    if recovered.log_height > recovered.header.height:
+        state.halt(
+            f"the ledger was set back to block {recovered.header.height}, and the vote log knows of block "
+            f"{recovered.log_height}. This node only follows until it has caught up with that, and then votes again"
+        )
+        return
     try:
         records = [RECORD.decode(record) for record in recovered.records]
     except DecodeError as error:

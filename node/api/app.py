@@ -1,5 +1,7 @@
 """The whole of what a node answers to its operator, who alone may connect to the Unix socket."""
 
+from functools import partial
+
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
@@ -13,6 +15,7 @@ from node.api.problems import (
     ProblemError,
     answer_bug,
     answer_disk_error,
+    answer_history_missing,
     answer_http_error,
     answer_invalid,
     answer_problem,
@@ -24,7 +27,7 @@ from node.api.services import Services
 from node.api.transactions import BATCH_BYTES_MAX, Transactions
 from node.api.verification import Verification
 from node.custody.vault import VaultError
-from storage.database import DatabaseError
+from storage.database import DatabaseError, HistoryError
 
 REQUESTS_MAX = 128
 SMALL_BODY_BYTES_MAX = 64 * 1024
@@ -64,8 +67,9 @@ def create_app(services: Services) -> FastAPI:
             ProblemError: answer_problem,
             HTTPException: answer_http_error,
             RequestValidationError: answer_invalid,
-            DatabaseError: answer_disk_error,
-            VaultError: answer_disk_error,
+            DatabaseError: partial(answer_disk_error, on_damage=services.on_damage),
+            HistoryError: answer_history_missing,
+            VaultError: partial(answer_disk_error, on_damage=services.on_damage),
             Exception: answer_bug,
         },
     )

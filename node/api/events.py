@@ -39,6 +39,7 @@ class Events:
             detail = f"{FOLLOWERS_MAX} clients follow the chain already"
             raise ProblemError(429, "http.busy", detail, retry_after_s=RETRY_AFTER_S)
         height = int(seen) if seen else self._commits.height
+        self._ledger.check_history(height + 1 if seen else 0)
         headers = {"cache-control": "no-store"}
         return StreamedResponse(partial(self._tell, height), "text/event-stream", headers)
 

@@ -1,6 +1,7 @@
 """Every refusal over HTTP: problem details (RFC 9457) with a stable code, in one shape, from one place."""
 
 import logging
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -11,11 +12,12 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from node.custody.vault import VaultError, VaultFullError
-from storage.database import DatabaseError
+from storage.database import DatabaseCorruptError, DatabaseError, HistoryError
 from storage.schema.refusals import REFUSALS
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_S = 1
+HISTORY_RETRY_AFTER_S = 10
 _STATUS_CODES = {
     404: "http.no_such_path",
     405: "http.method_not_allowed",
@@ -112,10 +114,20 @@ async def answer_invalid(_: Request, error: Exception) -> Response:
     return ProblemError(400, "request.invalid", str(first["msg"]), field=field).response()
 
 
-async def answer_disk_error(request: Request, error: Exception) -> Response:
+async def answer_history_missing(_: Request, error: Exception) -> Response:
+    """Answer that what was asked for may stand below the blocks that are here, and from where on they are."""
+    assert isinstance(error, HistoryError)
+    return ProblemError(503, error.code, str(error), retry_after_s=HISTORY_RETRY_AFTER_S).response()
+
+
+async def answer_disk_error(
+    request: Request, error: Exception, on_damage: Callable[[DatabaseCorruptError], None]
+) -> Response:
     """Answer damage or failure of what this node has stored: by its code, with what is damaged."""
     assert isinstance(error, DatabaseError | VaultError)
     log.error("%s %s: %s", request.method, request.url.path, error)
+    if isinstance(error, DatabaseCorruptError):
+        on_damage(error)
     hint = "make room on the node's disk" if isinstance(error, VaultFullError) else "ask the node to verify its ledger"
     return ProblemError(507 if isinstance(error, VaultFullError) else 500, error.code, str(error), hint=hint).response()
 

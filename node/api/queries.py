@@ -84,10 +84,15 @@ class Queries:
         if match := _TYPED.fullmatch(text):
             prefix, digits = match.groups()
             subjects = self._ledger.subjects_matching(digits, MATCHES_MAX)
-            return reply({"matches": [typed_id(prefix, raw) for raw in subjects if self._is(prefix, raw)]})
+            return self._matches([typed_id(prefix, raw) for raw in subjects if self._is(prefix, raw)])
         if _HEX.fullmatch(text):
-            return reply({"matches": [raw.hex() for raw in self._ledger.transactions_matching(text, MATCHES_MAX)]})
+            return self._matches([raw.hex() for raw in self._ledger.transactions_matching(text, MATCHES_MAX)])
         raise ProblemError(400, "id.malformed", "neither hexadecimal nor a typed id such as c-…", field="text")
+
+    def _matches(self, found: list[str]) -> Response:
+        if not found:
+            self._ledger.check_history()
+        return reply({"matches": found})
 
     def _is(self, prefix: str, raw: bytes) -> bool:
         state = self._ledger.state

@@ -10,6 +10,7 @@ from node.custody.deposits import Deposits
 from node.custody.labels import Labels
 from node.custody.reader import Reader
 from node.custody.wire import Submit
+from storage.database import DatabaseCorruptError
 from storage.integrity import Report
 from storage.ledger import Ledger
 from storage.schema.genesis import Genesis
@@ -20,7 +21,10 @@ Verify = Callable[[Callable[[int, int], None]], Report]
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """The parts of one node; ``status`` gives the fields of ``GET /v1/status``, ``why_not_ready`` its reasons."""
+    """The parts of one node; ``status`` gives the fields of ``GET /v1/status``, ``why_not_ready`` its reasons.
+
+    ``on_damage`` is told of what was read or verified and is not what was written.
+    """
 
     genesis: Genesis
     genesis_file: bytes
@@ -35,5 +39,6 @@ class Services:
     why_not_ready: Callable[[], Sequence[str]]
     metrics: Callable[[], bytes]
     verify: Verify
+    on_damage: Callable[[DatabaseCorruptError], None]
     wall_ms: Callable[[], int]
     record_bytes_max: int

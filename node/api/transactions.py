@@ -87,6 +87,7 @@ class Transactions:
         if self._ledger.contains(tx_id):
             return
         if not wait_s:
+            self._ledger.check_history()
             raise ProblemError(404, "tx.not_found", "the ledger holds no such transaction", transaction=tx_id.hex())
         await while_listening(request.receive, partial(self._wait, tx_id, wait_s))
         if not self._ledger.contains(tx_id):

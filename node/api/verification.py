@@ -10,6 +10,7 @@ from starlette.responses import Response
 from node.api.problems import RETRY_AFTER_S, ProblemError
 from node.api.services import Services, Verify
 from node.api.streaming import StreamedResponse, Write
+from storage.database import DatabaseCorruptError
 from storage.integrity import Report
 
 PROGRESS_S = 0.5
@@ -21,6 +22,7 @@ class Verification:
     def __init__(self, services: Services) -> None:
         """Answer from a node's parts."""
         self._verify = services.verify
+        self._on_damage = services.on_damage
         self._busy = trio.CapacityLimiter(1)
         self.router = APIRouter(tags=["ledger"])
         self.router.add_api_route("/v1/ledger/verify", self.verify, methods=["POST"])
@@ -42,6 +44,9 @@ class Verification:
                 await write(_line({"progress": {"height": run.height, "of": run.of}}))
         assert run.report is not None, "a check that failed has raised"
         await write(_line(_shown(run.report)))
+        bad = run.report.first_bad
+        if bad is not None:
+            self._on_damage(DatabaseCorruptError(bad.area, bad.why, bad.height))
 
 
 class _Run:

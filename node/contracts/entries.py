@@ -13,6 +13,7 @@ import msgspec
 from node.contracts.contract import StateReader
 from storage.schema.calls import Provision
 from storage.schema.codec import Role
+from storage.schema.seen import seen_count_key
 from storage.schema.validators import ValidatorSet
 
 T = TypeVar("T")
@@ -192,11 +193,6 @@ def access_key(access: bytes) -> bytes:
     return b"access/" + access
 
 
-def seen_key(minute: int, height: int) -> bytes:
-    """Where the digest stands of the ids that a block took in and that expire within one minute."""
-    return b"seen/" + minute.to_bytes(8, "big") + height.to_bytes(8, "big")
-
-
 def reader(value_type: Any) -> Callable[[bytes], Any]:
     """Return what decodes the values of one form."""
     return msgspec.msgpack.Decoder(value_type).decode
@@ -271,6 +267,11 @@ def load_access(state: StateReader, access: bytes) -> AccessEntry | None:
 def load_standing(state: StateReader, index_key: bytes) -> tuple[Standing, ...]:
     """Read the list under one of the three index keys; empty where nothing stands."""
     return load(_STANDING, state, index_key) or ()
+
+
+def load_seen_count(state: StateReader) -> int:
+    """Read how many lists of seen ids stand."""
+    return load(_COUNT, state, seen_count_key()) or 0
 
 
 def load_uses(state: StateReader, consent: bytes, practitioner: bytes) -> int:

@@ -29,6 +29,7 @@ from node.custody.wire import (
     Submit,
     Withheld,
 )
+from storage.database import HistoryError
 from storage.ledger import Ledger
 from storage.schema.block import Outcome
 from storage.schema.calls import ServeAccess
@@ -231,7 +232,10 @@ class Gatekeeper:
 
     def _served_by(self, access_id: bytes, height: int) -> bytes:
         # Of the block that served it, the trail of the access holds nothing else that succeeded: a permit is older.
-        places = self._ledger.trail(access_id, from_height=height, limit=TRAIL_LENGTH_MAX)
+        try:
+            places = self._ledger.trail(access_id, from_height=height, limit=TRAIL_LENGTH_MAX)
+        except HistoryError as error:
+            raise WithheldError(error.code, str(error)) from None
         outcomes = (self._ledger.outcome(*place) for place in places)
         return next(outcome.id for outcome in outcomes if outcome.code == "ok")
 

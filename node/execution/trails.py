@@ -79,6 +79,15 @@ class LedgerReader(Protocol):
         """The state after the head."""
         ...
 
+    @property
+    def history_from(self) -> int:
+        """The lowest block that is here; 1 if all are."""
+        ...
+
+    def check_history(self) -> None:
+        """Raise ``HistoryError`` unless all blocks are here."""
+        ...
+
     def header(self, height: int) -> Header:
         """Return the header of a block."""
         ...
@@ -134,7 +143,11 @@ def audit(
 
     Fields as in docs/spec/contracts.md, Audit; ``limit`` bounds how much of the trail is read.
     """
-    start = bisect_left(range(head_height + 1), from_ms, key=lambda height: ledger.header(height).time_ms)
+    lowest = ledger.history_from if ledger.history_from > 1 else 0
+    heights = range(lowest, head_height + 1)
+    start = lowest + bisect_left(heights, from_ms, key=lambda height: ledger.header(height).time_ms)
+    if start == lowest:
+        ledger.check_history()  # Something may stand below the blocks that are here.
     for height, index in ledger.trail(subject, from_height=start, limit=limit):
         time_ms = ledger.header(height).time_ms
         if until_ms is not None and time_ms > until_ms:

@@ -4,13 +4,12 @@ Only ``ContractError`` makes a refused outcome. Any other exception is a bug of 
 votes: to go on would be to guess what the others compute.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from hashlib import sha256
 from typing import Any
 
 from node.contracts.contract import Call, ContractError
-from node.contracts.entries import load_validators, seen_key
+from node.contracts.entries import load_seen_count, load_validators
 from node.contracts.overlay import Overlay
 from node.contracts.registry import RULES
 from node.execution.parent import Ground
@@ -19,6 +18,7 @@ from storage.schema import events
 from storage.schema.block import Header, Outcome, Result
 from storage.schema.codec import encode
 from storage.schema.genesis import Genesis, Parameters
+from storage.schema.seen import seen_count_key, seen_digest, seen_key
 from storage.schema.transaction import Transaction
 from storage.schema.validators import ValidatorSet
 from storage.state import PreparedState
@@ -89,11 +89,10 @@ def execute_block(header: Header, transactions: Sequence[Transaction], ground: G
         code, told = _execute_one(header, transaction, overlay, genesis.parameters, in_force)
         refused_count += code != "ok"
         outcomes.append(encode(Outcome("transaction", transaction.id, code, told)))
-        trail += [(subject, position) for subject in _subjects(told) or transaction.body.signers[:1]]
+        trail += _trail(position, transaction, told)
     seen = _ids_by_minute(transactions)
-    overlay.apply({seen_key(minute, header.height): sha256(b"".join(ids)).digest() for minute, ids in seen.items()})
     expired = ground.expired_seen(header.time_ms // 60_000, SEEN_EXPIRED_PER_BLOCK + len(seen))
-    overlay.apply({seen_key(minute, height): None for minute, height in expired})
+    _remember(overlay, header.height, seen, expired)
     writes = overlay.writes()
     prepared = ground.state.prepare(writes)
     outcomes_root = log.root([log.leaf_hash(outcome) for outcome in outcomes])
@@ -126,9 +125,28 @@ def _execute_one(
     return "ok", changes.events
 
 
+def trail_of(transactions: Sequence[Transaction], outcomes: Sequence[Outcome]) -> tuple[tuple[bytes, int], ...]:
+    """Return the trail of a block from what came of it, for who has not executed it."""
+    pairs = enumerate(zip(transactions, outcomes, strict=True))
+    return tuple(entry for position, (each, outcome) in pairs for entry in _trail(position, each, outcome.events))
+
+
+def _trail(position: int, transaction: Transaction, told: tuple[events.Event, ...]) -> list[tuple[bytes, int]]:
+    return [(subject, position) for subject in _subjects(told) or transaction.body.signers[:1]]
+
+
 def _subjects(told: tuple[events.Event, ...]) -> list[bytes]:
     subjects = dict.fromkeys(subject for event in told for subject in _SUBJECTS[type(event)](event))
     return [subject for subject in subjects if subject is not None]
+
+
+def _remember(
+    overlay: Overlay, height: int, seen: Mapping[int, tuple[bytes, ...]], expired: Sequence[tuple[int, int]]
+) -> None:
+    overlay.apply({seen_key(minute, height): seen_digest(ids) for minute, ids in seen.items()})
+    overlay.apply({seen_key(*place): None for place in expired})
+    if len(seen) != len(expired):
+        overlay.apply({seen_count_key(): encode(load_seen_count(overlay) + len(seen) - len(expired))})
 
 
 def _ids_by_minute(transactions: Sequence[Transaction]) -> dict[int, tuple[bytes, ...]]:

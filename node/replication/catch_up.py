@@ -1,11 +1,13 @@
 """Catching up: committed blocks are fetched from peers, and believed only under their certificate.
 
+Whoever is far behind takes the state instead (``node.replication.state_fetch``); the node then begins again on it.
+
 A block is applied here only after a quorum of the validators of its epoch was seen to have signed it, every
 transaction's signature was checked, and executing it gave the certified result.
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 
 import trio
@@ -52,14 +54,22 @@ class CatchUp:
         network: Network,
         metrics: Metrics,
         verify: Callable[[Transaction], None],
+        *,
+        take_state: Callable[[], Awaitable[bool]],
+        blocks_behind_max: int,
     ) -> None:
-        """Fetch over ``network`` and apply through ``driver``."""
+        """Fetch over ``network`` and apply through ``driver``; ``take_state`` tells whether it has one to begin with.
+
+        It is called when more than ``blocks_behind_max`` blocks are missing, or when nobody gives the next one.
+        """
         self._name = name
         self._chain = chain
         self._driver = driver
         self._network = network
         self._metrics = metrics
         self._verify = verify
+        self._take_state = take_state
+        self._blocks_behind_max = blocks_behind_max
         self._target = 0
         self._holders: list[str] = []
         self._wanted = trio.Event()
@@ -102,9 +112,14 @@ class CatchUp:
             self._wanted = trio.Event()
             while self._chain.head.header.height < self._target:
                 before = self._chain.head.header.height
+                if self.blocks_behind > self._blocks_behind_max and await self._take_state():
+                    return
+                has_gap = False
                 for holder in list(self._holders):
-                    await self._fetch_from(holder, lambda: self._chain.head.header.height < self._target)
+                    has_gap |= await self._fetch_from(holder, lambda: self._chain.head.header.height < self._target)
                 if self._chain.head.header.height == before:
+                    if has_gap and await self._take_state():
+                        return
                     # Nobody could help now; the engine or the next announcement asks again.
                     await trio.sleep(1.0)
                     break
@@ -126,8 +141,11 @@ class CatchUp:
 
     async def _fetch_from(
         self, holder: str, is_wanted: Callable[[], bool], timeout_s: float = REQUEST_TIMEOUT_S
-    ) -> None:
-        """Take blocks from one peer for as long as they are wanted and it gives valid ones."""
+    ) -> bool:
+        """Take blocks from one peer for as long as they are wanted and it gives valid ones.
+
+        Returns True if the peer began above our head itself.
+        """
         before = -1
         # Whoever answers without bringing us on is not asked again now.
         while before < self._chain.head.header.height and is_wanted():
@@ -136,14 +154,20 @@ class CatchUp:
             try:
                 payload = await self._network.request(holder, BLOCKS_SERVICE, request, timeout_s)
                 answer = BLOCKS_ANSWER.decode(payload)
+                # What it says of its head is not proven; the state that is taken then is.
+                if answer.head_height - before > self._blocks_behind_max and await self._take_state():
+                    return False
+                if not answer.blocks and answer.head_height > before:
+                    return True
                 for encoded in answer.blocks:
                     await self._apply(decode_certified_block(encoded))
             except RequestError as error:
                 log.info("%s does not give blocks: %s", holder, error)
-                return
+                return False
             except (DecodeError, CertificateError, SignatureError) as error:
                 self._network.drop(holder, f"sent an invalid block: {error}")
-                return
+                return False
+        return False
 
     async def _apply(self, block: CertifiedBlock) -> None:
         """Verify one block under its certificate, and commit it.
@@ -183,7 +207,9 @@ class CatchUp:
         head_height = self._chain.head.header.height
         blocks: list[bytes] = []
         size = 0
-        for height in range(max(1, request.from_height), head_height + 1):
+        first = max(1, request.from_height)
+        # Who began with a snapshot does not have what is below it, and does not give what stands above a gap.
+        for height in range(first, head_height + 1) if first >= self._chain.ledger.history_from else ():
             encoded = self._chain.ledger.encoded_block(height)
             if blocks and size + len(encoded) > BLOCKS_BYTES_MAX:
                 break

@@ -13,14 +13,16 @@ _RECORD, _BODY = b"\x00", b"\x01"
 class Promises:
     """The vote log of a validator; without one a node knows not what it promised, and only follows."""
 
-    def __init__(self, vote_log: VoteLog | None) -> None:
-        """Take an open log, or None if it was lost or damaged."""
+    def __init__(self, vote_log: VoteLog | None, log_height: int = 0) -> None:
+        """Take an open log; None if it was lost or damaged, or if it knows of a ``log_height`` above the ledger."""
         self._vote_log = vote_log
+        self._log_height = log_height
 
     def recovered(self, head: Head) -> Recovered:
         """Return what the engine starts from."""
         records = tuple(entry[1:] for entry in self._stored if entry[:1] == _RECORD)
-        return Recovered(head.header, head.certificate, head.result_digest, records, self._vote_log is not None)
+        is_whole = self._vote_log is not None or self._log_height > 0
+        return Recovered(head.header, head.certificate, head.result_digest, records, is_whole, self._log_height)
 
     def bodies(self) -> tuple[bytes, ...]:
         """Return the envelopes of blocks that this validator promised to hold."""

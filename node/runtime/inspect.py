@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from node.contracts.governance import genesis_state
-from node.execution.transition import Execution, execute_block
+from node.execution.transition import Execution, execute_block, trail_of
 from node.runtime.parts import LEDGER_FOLDER
 from storage import integrity
 from storage.database import DatabaseError
@@ -42,14 +42,15 @@ def verify_folder(data: Path, genesis_file: bytes, progress: Progress) -> Report
     genesis = load_file(genesis_file)
     state, folder = genesis_state(genesis), data / LEDGER_FOLDER
     try:
-        return integrity.verify_folder(folder, genesis, state, _executor(genesis), progress)
+        return integrity.verify_folder(folder, genesis, state, _executor(genesis), progress, trail_of=trail_of)
     except (DatabaseError, LedgerError) as error:
         raise InspectError(error.code, str(error)) from None
 
 
 def verify_running(ledger: Ledger, genesis: Genesis, progress: Progress) -> Report:
     """Verify the ledger that this process has open, as it stands now; for a thread of its own."""
-    return integrity.verify(ledger.database, genesis, genesis_state(genesis), _executor(genesis), progress)
+    state = genesis_state(genesis)
+    return integrity.verify(ledger.database, genesis, state, _executor(genesis), progress, trail_of=trail_of)
 
 
 def remove_leftovers(data: Path) -> None:

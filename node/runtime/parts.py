@@ -1,10 +1,14 @@
 """A node's parts, made from its home and put together; nothing runs yet."""
 
+import logging
 import secrets as randomness
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+
+import trio
 
 from node.api.commits import Commits
 from node.config import Config, Home
@@ -30,11 +34,16 @@ from node.replication.catch_up import CatchUp
 from node.replication.chain import Chain, Committed, DivergedError
 from node.replication.driver import BLOCK_CHANNEL, VOTE_CHANNEL, Driver, Listeners
 from node.replication.engines import engine_maker
+from node.replication.history import History
 from node.replication.intake import Intake
 from node.replication.neglect import Neglect
 from node.replication.promises import Promises
 from node.replication.proposer import Proposer
+from node.replication.snapshots import Snapshots
+from node.replication.state_fetch import StateFetch
+from storage.database import DatabaseCorruptError
 from storage.ledger import Ledger
+from storage.places import forget_replaced, quarantined
 from storage.schema.codec import tagged_digest
 from storage.schema.genesis import Genesis
 from storage.schema.invite import Invite
@@ -42,6 +51,8 @@ from storage.vote_log import VoteLog
 
 START_NUMBER_BYTES = 16
 LEDGER_FOLDER = "ledger"
+
+log = logging.getLogger("caretrace.runtime")
 
 
 def wall_ms() -> int:
@@ -51,10 +62,30 @@ def wall_ms() -> int:
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """What lies on disk, opened: it must be closed again."""
+    """What lies on disk, opened: it must be closed again.
+
+    ``votes_height``: without a vote log because that is ahead of the ledger, the height that it knows of; else 0.
+    """
 
     ledger: Ledger
     vote_log: VoteLog | None
+    votes_height: int = 0
+
+
+class Rebirth:
+    """A wish to close everything and to begin again from what lies on the disk, in the same process."""
+
+    def __init__(self) -> None:
+        """Nobody wishes it yet."""
+        self.wanted = trio.Event()
+        self.damage: DatabaseCorruptError | None = None
+        """What was found to be damaged: it is put aside before."""
+
+    def want(self, why: str, damage: DatabaseCorruptError | None = None) -> None:
+        """Begin again, for this reason."""
+        log.info("begins again: %s", why)
+        self.damage = self.damage or damage
+        self.wanted.set()
 
 
 class _Peers:
@@ -95,6 +126,7 @@ class Parts:
         self.genesis = genesis
         self.opened = opened
         self.metrics = Metrics()
+        self.rebirth = Rebirth()
         self.network = Network(config.name, secrets["node"], config.listen, self._peers())
         self._make_replication(secrets["node"])
         self._make_custody(home, secrets, older_encryption)
@@ -110,7 +142,7 @@ class Parts:
             name, self.chain, self.mempool, self.network, self.metrics, wall_ms, lambda: self.driver.engine.primary
         )
         self.bodies = Bodies(self.mempool, self.network, self.metrics, self.intake.verify)
-        promises = Promises(self.opened.vote_log)
+        promises = Promises(self.opened.vote_log, self.opened.votes_height)
         self.bodies.recover(promises.bodies())
         self.driver = Driver(
             engine_maker(name, genesis, node_seed),
@@ -123,7 +155,20 @@ class Parts:
             self.metrics,
             wall_ms,
         )
-        self.catch_up = CatchUp(name, self.chain, self.driver, self.network, self.metrics, self.intake.verify)
+        ledger_folder = self.opened.ledger.database.path
+        self.state_fetch = StateFetch(self.chain, self.network, ledger_folder, genesis_state(genesis))
+        self.snapshots = Snapshots(self.chain, self.network)
+        self.history = History(self.chain, self.network, partial(forget_replaced, ledger_folder))
+        self.catch_up = CatchUp(
+            name,
+            self.chain,
+            self.driver,
+            self.network,
+            self.metrics,
+            self.intake.verify,
+            take_state=self._take_state,
+            blocks_behind_max=self.config.blocks_behind_max,
+        )
 
     def _make_custody(self, home: Home, secrets: Mapping[str, bytes], older_encryption: Sequence[bytes]) -> None:
         name, ledger = self.config.name, self.opened.ledger
@@ -152,6 +197,12 @@ class Parts:
         )
         self.accusations = Accusations(self.config.name, self.chain, self.custodian.sign, self.intake.submit, wall_ms)
 
+    async def _take_state(self) -> bool:
+        if not await self.state_fetch.take():
+            return False
+        self.rebirth.want("the state of a later block is here")
+        return True
+
     def _connect(self) -> None:
         self.network.on_message(VOTE_CHANNEL, self.driver.on_message, drop_oldest=True)
         self.network.on_message(BLOCK_CHANNEL, self.driver.on_message, drop_oldest=True)
@@ -159,6 +210,7 @@ class Parts:
         self.intake.serve(self.driver.work_arrived)
         self.bodies.serve()
         self.catch_up.serve()
+        self.snapshots.serve()
         self.network.on_request(CONTENT_SERVICE, self.gatekeeper.on_content_request)
         self.network.on_request(KEY_SERVICE, self.gatekeeper.on_key_request)
         self.driver.listen(
@@ -173,6 +225,8 @@ class Parts:
         self.chain.listen(self._on_commit)
 
     def _on_commit(self, committed: Committed) -> None:
+        if committed.header.height == self.opened.votes_height:
+            self.rebirth.want("it has caught up with its vote log")
         ids = [transaction.id for transaction in committed.transactions]
         self.commits.on_block(committed.header.height, ids)
         self.deposits.on_block(committed.header.time_ms, ids)
@@ -220,12 +274,18 @@ def votes_file(data: Path, node_key: bytes) -> Path:
 def open_vote_log(data: Path, ledger: Ledger, genesis: Genesis, node_key: bytes) -> VoteLog:
     """Open the vote log of a node key beside a ledger, or begin it.
 
+    It is never begun where the ledger, or one that was put aside, says that there was one.
+
     Raises:
         VoteLogError: what this validator has promised is not known: it must not vote.
     """
     owner = tagged_digest(b"CARETRACE/votes/1", genesis.chain_id, node_key)
-    height, must_exist = ledger.head.header.height, ledger.has_vote_log(node_key)
-    vote_log = VoteLog.open(votes_file(data, node_key), owner, ledger_height=height, must_exist=must_exist)
+    height, path = ledger.head.header.height, votes_file(data, node_key)
+    was_aside = any(kept.votes == path.name for kept in quarantined(ledger.database.path))
+    must_exist = ledger.has_vote_log(node_key) or was_aside
+    if path.exists():
+        ledger.note_vote_log(node_key)  # Also if it cannot be used: that there was one must not be forgotten.
+    vote_log = VoteLog.open(path, owner, ledger_height=height, must_exist=must_exist)
     ledger.note_vote_log(node_key)
     return vote_log
 

@@ -7,6 +7,7 @@ from typing import Any
 from node.contracts.entries import load_member
 from node.network.peers import REFUSED
 from node.runtime.parts import Parts
+from storage.places import quarantined
 from storage.schema.validators import Validator
 
 DISK_FREE_BYTES_MIN = 64 << 20
@@ -59,7 +60,14 @@ class Standing:
             "service_key": member.service_key.hex(),
             "encryption_key": member.encryption_key.hex(),
         }
-        return status | ({"why_not": reasons} if reasons else {})
+        ledger = parts.opened.ledger
+        aside = [{"name": kept.name, "why": kept.why} for kept in quarantined(ledger.database.path)]
+        told = {
+            "why_not": reasons,
+            "history_from": ledger.history_from if ledger.history_from > 1 else None,
+            "quarantine": aside,
+        }
+        return status | {name: value for name, value in told.items() if value}
 
     def membership(self) -> str:
         """Say in words what this node is to the network, as far as it has read the ledger, and what it waits for."""
@@ -109,6 +117,8 @@ class Standing:
         if have < need:
             reasons.append(f"a quorum is {need} validators, and {have} are reachable")
         behind = parts.catch_up.blocks_behind
+        if parts.state_fetch.progress is not None:
+            reasons.append("it takes the state: {} of {} parts".format(*parts.state_fetch.progress))
         if behind > BEHIND_BLOCKS_MAX:
             reasons.append(f"it is {behind} blocks behind and catches up")
         free = shutil.disk_usage(self._data).free

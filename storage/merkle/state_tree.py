@@ -15,6 +15,8 @@ from storage.merkle import log
 HASH_BYTES = log.HASH_BYTES
 FANOUT = 16
 DEPTH_MAX = 5
+# A snapshot travels in 4096 parts: of a state of a million entries each has about 50 KiB.
+PART_DIGITS_MAX = 3
 _NODE = b"\x02"
 _FAMILY_BYTES = FANOUT * HASH_BYTES
 
@@ -57,6 +59,39 @@ def node_hash(children: bytes | bytearray) -> bytes:
     return sha256(_NODE + children).digest()
 
 
+def part_digits(depth: int) -> int:
+    """Return how many digits of the key hash name a part of the state: a subtree that travels by itself."""
+    return min(depth, PART_DIGITS_MAX)
+
+
+def part_count(depth: int) -> int:
+    """Return in how many parts a state travels."""
+    return 1 << 4 * part_digits(depth)
+
+
+def part_root(leaves: Mapping[bytes, bytes], depth: int) -> bytes:
+    """Return the hash of the subtree that holds these leaf hashes by key hash, all of one part."""
+    buckets: dict[int, dict[bytes, bytes]] = {}
+    width = 1 << 4 * (depth - part_digits(depth))
+    for key_hash, leaf in leaves.items():
+        buckets.setdefault(bucket_index(key_hash, depth) % width, {})[key_hash] = leaf
+    level = b"".join(bucket_root(make_bucket(buckets.get(place, {}))) for place in range(width))
+    while len(level) > HASH_BYTES:
+        level = _above(level)
+    return level
+
+
+def root_of_parts(hashes: bytes) -> bytes:
+    """Return the root of the state whose parts have these hashes, in order."""
+    while len(hashes) > HASH_BYTES:
+        hashes = _above(hashes)
+    return hashes
+
+
+def _above(level: bytes | bytearray) -> bytes:
+    return b"".join(node_hash(level[at : at + _FAMILY_BYTES]) for at in range(0, len(level), _FAMILY_BYTES))
+
+
 @dataclass(frozen=True, slots=True)
 class PreparedTree:
     """What a set of writes would make of the tree; nothing has changed yet, and it may be dropped.
@@ -91,7 +126,7 @@ class StateTree:
         for index, bucket in buckets:
             self._levels[0][index * HASH_BYTES : (index + 1) * HASH_BYTES] = bucket_root(bucket)
         for below, above in zip(self._levels, self._levels[1:], strict=False):
-            above[:] = b"".join(node_hash(below[at : at + _FAMILY_BYTES]) for at in range(0, len(below), _FAMILY_BYTES))
+            above[:] = _above(below)
         self.root = node_hash(self._levels[-1])
 
     def prepare(self, leaves: Mapping[bytes, bytes | None]) -> PreparedTree:
@@ -126,6 +161,10 @@ class StateTree:
             for index, children in families.items():
                 level[index * _FAMILY_BYTES : (index + 1) * _FAMILY_BYTES] = children
         self.root = prepared.root
+
+    def part_hashes(self) -> bytes:
+        """Return the hashes of all parts, in order."""
+        return bytes(self._levels[self.depth - part_digits(self.depth)])
 
     def bucket_hash(self, index: int) -> bytes:
         """Return the hash of one bucket."""

@@ -73,6 +73,11 @@ class Epochs:
         """The height of the block that handed over to the newest set; 0 if that is the set of genesis."""
         return self._links[-1].header.height if self._links else 0
 
+    @property
+    def links(self) -> tuple[EpochLink, ...]:
+        """The links that lead to the newest set, in order."""
+        return tuple(self._links)
+
     def of(self, epoch: int) -> ValidatorSet:
         """Return the set of an epoch.
 

@@ -142,6 +142,22 @@ def test_a_log_that_is_ahead_of_the_ledger_makes_an_observer() -> None:
     assert not bench.replica.may_vote
 
 
+def test_below_the_block_that_its_log_knows_of_a_replica_votes_not_and_from_there_on_again() -> None:
+    bench = Bench(started=False)
+    bench.effects.clear()
+    first = bench.header()
+    certificate = bench.certificate(VoteType.COMMIT, first)
+
+    behind = bench.boot(Recovered(bench.genesis, None, RESULT, (), log_height=1))
+    may_vote_behind = bench.replica.may_vote
+    bench.boot(Recovered(first, certificate, RESULT, (), log_height=1))
+    bench.answer()
+
+    assert "votes again" in of_kind(behind, Halt)[0].reason
+    assert not may_vote_behind
+    assert bench.replica.may_vote
+
+
 def test_a_lost_or_unreadable_log_makes_an_observer_that_still_follows() -> None:
     for recovered in (
         Recovered(Bench().genesis, None, RESULT, (), log_whole=False),

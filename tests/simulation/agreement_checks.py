@@ -52,7 +52,8 @@ class Checks:
                     self._demand(member not in self._honest, f"{host.name} blames honest {member}: {reason}")
                     self.seen["faults"] += 1
                 case Halt(reason):
-                    self._demand(False, f"{host.name} halts: {reason}")
+                    self._demand(host.disk.log_height > 0, f"{host.name} halts: {reason}")
+                    self.halts[host.name].append(effect)
                 case Accuse(member):
                     self._demand(member not in self._honest, f"{host.name} accuses honest {member}")
                     self.seen["accusations"] += 1
@@ -119,7 +120,8 @@ class Checks:
 
     def on_boot(self, host: Host) -> None:
         """What was committed or promised in an earlier life still stands."""
-        if host.name in self._honest:
+        # Whose ledger was lost, and log was not, only follows in this life.
+        if host.name in self._honest and not host.disk.log_height:
             self._demand(len(host.disk.ledger) > self._height[host.name], f"{host.name} lost committed blocks")
             promised = self._promised_view[host.name]
             self._demand(host.engine.view >= promised, f"{host.name} falls behind view {promised}, which it was in")

@@ -107,6 +107,31 @@ def test_a_replica_restored_from_an_old_copy_votes_no_more_and_follows() -> None
     assert [type(effect) for effect in cluster.checks.halts[restored.name]] == [Halt]
 
 
+def test_a_replica_whose_ledger_is_lost_follows_until_it_stands_where_its_log_does_and_then_votes_again() -> None:
+    cluster = calm_cluster()
+    healed, other = cluster.hosts[3], cluster.hosts[1]
+    pass_until(cluster, lambda: height(healed) >= 20)
+    healed.crash()
+    log_height = height(healed)
+    pass_until(cluster, lambda: height(other) >= log_height + 5)
+
+    healed.disk.ledger, healed.disk.log_height = healed.disk.ledger[:1], log_height
+    healed.boot()
+    halted = [type(effect) for effect in cluster.checks.halts[healed.name]]
+    pass_until(cluster, lambda: height(healed) >= log_height)
+    voted_while_behind = healed.engine.may_vote
+    healed.crash()
+    healed.disk.log_height = 0
+    healed.boot()
+    other.crash()
+    goal = height(cluster.hosts[0]) + 20
+    pass_until(cluster, lambda: height(cluster.hosts[0]) >= goal)
+
+    assert halted == [Halt]
+    assert not voted_while_behind
+    assert healed.engine.may_vote
+
+
 def test_a_replica_whose_vote_log_is_lost_follows_and_the_others_do_without_it() -> None:
     cluster = calm_cluster()
     forgetful = cluster.hosts[2]

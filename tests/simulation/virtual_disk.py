@@ -30,6 +30,7 @@ class Disk:
     ledger: list[StoredBlock]
     log: list[bytes] = field(default_factory=list)
     log_whole: bool = True
+    log_height: int = 0
     bodies: dict[bytes, tuple[bytes, ...]] = field(default_factory=dict)
     unsynced: list[Write] = field(default_factory=list)
     written: int = 0

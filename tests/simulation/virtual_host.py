@@ -103,7 +103,10 @@ class Host:
         self.desk.restart()
         self.engine: Pbft = self.make_engine()
         head = self.disk.head
-        recovered = Recovered(head.header, head.certificate, head.result, tuple(self.disk.log), self.disk.log_whole)
+        disk = self.disk
+        recovered = Recovered(
+            head.header, head.certificate, head.result, tuple(disk.log), disk.log_whole, disk.log_height
+        )
         start_number = self.world.random.randbytes(16)
         effects = self.engine.start(self.world.now_ms, recovered, start_number)
         self.world.note(self.name, f"boots at {head.header.height}, log of {len(self.disk.log)}")

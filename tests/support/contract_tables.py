@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from node.contracts import entries, evidence, proposals
-from storage.schema import calls, codes, refusals
+from storage.schema import calls, codes, refusals, seen
 from tests.support.source_tree import ROOT
 
 SPEC = ROOT / "docs" / "spec" / "contracts.md"
@@ -49,7 +49,8 @@ VALUES: dict[Callable[..., bytes], str] = {
     entries.access_key: "AccessEntry",
     evidence.evidence_key: "EvidenceEntry",
     evidence.newest_evidence_key: "bytes: the newest evidence's id",
-    entries.seen_key: "SHA-256 over the sorted ids, 32 raw bytes",
+    seen.seen_key: "SHA-256 over the sorted ids, 32 raw bytes",
+    seen.seen_count_key: "integer",
     proposals.proposals_key: "Proposals",
     proposals.proposal_key: "ProposalEntry",
 }

@@ -38,6 +38,7 @@ def services_of(node: MemberNode, chain: LiveChain, **other: Any) -> Services:
         "why_not_ready": list,
         "metrics": lambda: b"caretrace_height 1\n",
         "verify": no_verification,
+        "on_damage": lambda _: None,
         "wall_ms": chain.wall_ms,
         "record_bytes_max": RECORD_BYTES_MAX,
     }

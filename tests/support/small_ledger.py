@@ -120,6 +120,7 @@ class SmallLedger:
     seen: set[tuple[int, int]] = field(default_factory=set)
     places: dict[bytes, tuple[int, int]] = field(default_factory=dict)
     subjects: dict[bytes, list[tuple[int, int]]] = field(default_factory=dict)
+    history_from: int = 1
 
     def __post_init__(self) -> None:
         self.state = DictState(genesis_state(self.genesis))
@@ -129,6 +130,9 @@ class SmallLedger:
         self.validators = self.genesis.validators
         self.history = log.Frontier()
         self.history.append(history_leaf(self.head.digest, self.head.result_digest))
+
+    def check_history(self) -> None:
+        """All of it is here."""
 
     def contains(self, tx_id: bytes) -> bool:
         return tx_id in self.places

@@ -5,6 +5,8 @@ from hashlib import sha512
 from nacl.bindings import crypto_scalarmult_ed25519_base_noclamp
 
 from storage.schema.signatures import public_key_of
+from storage.schema.transaction import Transaction, decode_transaction, encode_envelope, signing_preimage
+from tests.support.small_ledger import service
 
 _ORDER = 2**252 + 27742317777372353535851937790883648493
 
@@ -18,3 +20,10 @@ def second_signature(seed: bytes, message: bytes, nonce: int = 7) -> bytes:
     challenge = sha512(commitment + public_key_of(seed) + message).digest()
     answer = nonce + int.from_bytes(challenge, "little") * int.from_bytes(clamped, "little")
     return commitment + (answer % _ORDER).to_bytes(32, "little")
+
+
+def twin_of(transaction: Transaction) -> Transaction:
+    """The same call under another signature of the member's, as good as the first."""
+    first, _ = transaction.signatures
+    other = second_signature(service("north").seed, signing_preimage(transaction.body_bytes))
+    return decode_transaction(encode_envelope(transaction.body_bytes, [first, other]))

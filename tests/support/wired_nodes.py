@@ -25,10 +25,14 @@ from node.replication.catch_up import CatchUp
 from node.replication.chain import Chain, Committed
 from node.replication.driver import BLOCK_CHANNEL, VOTE_CHANNEL, Driver, Listeners
 from node.replication.engines import engine_maker
+from node.replication.history import History
 from node.replication.intake import Intake
 from node.replication.neglect import Neglect
 from node.replication.promises import Promises
 from node.replication.proposer import Proposer
+from node.replication.snapshots import Snapshots
+from node.replication.state_fetch import StateFetch
+from node.runtime.healing import take_arrived
 from node.runtime.parts import open_vote_log, other_members
 from storage.ledger import Ledger
 from storage.schema.calls import RegisterPatient
@@ -42,13 +46,11 @@ from storage.schema.transaction import (
     encode_body,
     encode_envelope,
     sign_body,
-    signing_preimage,
 )
-from storage.vote_log import VoteLog, VoteLogError
+from storage.vote_log import VoteLog, VoteLogAheadError, VoteLogError
 from tests.support.chain import NAMES
 from tests.support.members import free_port, until
 from tests.support.small_ledger import Actor, of_member, service
-from tests.support.twin import second_signature
 
 
 def make_genesis(parameters: Parameters | None = None) -> Genesis:
@@ -87,13 +89,6 @@ def registration(
     )
 
 
-def twin_of(transaction: Transaction) -> Transaction:
-    """The same call under another signature of the member's, as good as the first."""
-    first, _ = transaction.signatures
-    other = second_signature(service("north").seed, signing_preimage(transaction.body_bytes))
-    return decode_transaction(encode_envelope(transaction.body_bytes, [first, other]))
-
-
 def is_registered(node: "WiredNode", number: int) -> bool:
     return load_person(node.chain.ledger.state, Actor(f"patient {number}").key) is not None
 
@@ -108,6 +103,7 @@ class WiredNode:
     clock_ms: int = 0
     """How far the node's clock is ahead of this machine's."""
     mempool_max: int = 1000
+    blocks_behind_max: int = 200
     listen: tuple[str, ...] = ()
     """Where a member listens that genesis does not name."""
     node_key: str = "node"
@@ -123,6 +119,7 @@ class WiredNode:
         config = Config(name=name, listen=founder.addresses if founder else self.listen)
         self.metrics = Metrics()
         self.folder.mkdir(exist_ok=True)
+        take_arrived(self.folder, genesis)
         self.ledger = Ledger.open(self.folder / "ledger", genesis, genesis_state(genesis))
         self.network = Network(name, self.node_seed, config.listen, other_members(self.ledger.state, name))
         self.vote_log: VoteLog | None = None
@@ -137,7 +134,8 @@ class WiredNode:
             name, self.chain, self.mempool, self.network, self.metrics, self.wall_ms, lambda: self.engine.primary
         )
         self.bodies = Bodies(self.mempool, self.network, self.metrics, self.intake.verify)
-        promises = Promises(self.vote_log)
+        log_height = self.halted_log.height if isinstance(self.halted_log, VoteLogAheadError) else 0
+        promises = Promises(self.vote_log, log_height)
         self.bodies.recover(promises.bodies())
         self.driver = Driver(
             engine_maker(name, genesis, self.node_seed),
@@ -150,12 +148,31 @@ class WiredNode:
             self.metrics,
             self.wall_ms,
         )
-        self.catch_up = CatchUp(name, self.chain, self.driver, self.network, self.metrics, self.intake.verify)
+        self.state_fetch = StateFetch(self.chain, self.network, self.folder / "ledger", genesis_state(genesis))
+        self.snapshots = Snapshots(self.chain, self.network)
+        self.history = History(self.chain, self.network, lambda: None)
+        self.has_taken_state = trio.Event()
+        self.catch_up = CatchUp(
+            name,
+            self.chain,
+            self.driver,
+            self.network,
+            self.metrics,
+            self.intake.verify,
+            take_state=self._take_state,
+            blocks_behind_max=self.blocks_behind_max,
+        )
         self.neglect = Neglect(
             self.chain, self.mempool, lambda: self.engine.primary, self.intake.urge, self.driver.complain
         )
         self.accusations = Accusations(name, self.chain, self.sign, self.intake.submit, self.wall_ms)
         self._connect()
+
+    async def _take_state(self) -> bool:
+        is_here = await self.state_fetch.take()
+        if is_here:
+            self.has_taken_state.set()
+        return is_here
 
     def _connect(self) -> None:
         self.network.on_message(VOTE_CHANNEL, self.driver.on_message, drop_oldest=True)
@@ -164,6 +181,7 @@ class WiredNode:
         self.intake.serve(self.driver.work_arrived)
         self.bodies.serve()
         self.catch_up.serve()
+        self.snapshots.serve()
         self.chain.listen(self._on_commit)
         self.driver.listen(
             Listeners(
@@ -234,6 +252,8 @@ class WiredNode:
             nursery.start_soon(self._drive)
             nursery.start_soon(self.intake.run)
             nursery.start_soon(self.catch_up.run)
+            nursery.start_soon(self.snapshots.run)
+            nursery.start_soon(self.history.run)
             nursery.start_soon(self.accusations.run)
             try:
                 await until(lambda: self.has_started)

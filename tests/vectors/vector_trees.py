@@ -70,6 +70,15 @@ def proof(key: bytes, depth: int, entries: Entries) -> bytes:
     return pack([[list(entry) for entry in bucket_of(digits[:depth], entries)], families])
 
 
+def parts(depth: int, entries: Entries) -> list[bytes]:
+    """The hashes of the parts in which a state travels (docs/spec/snapshot.md): the nodes of three digits."""
+    digits = min(depth, 3)
+    none = empty(depth - digits)
+    begun = {key[:digits] for key in entries}
+    names = [f"{number:0{digits}x}" for number in range(16**digits)]
+    return [node(name, depth, entries) if name in begun else none for name in names]
+
+
 def states() -> dict[str, Any]:
     state = {f"person/{number}".encode(): named_bytes(f"value {number}", number) for number in range(24)}
     few = dict(list(state.items())[:3])
@@ -81,6 +90,7 @@ def states() -> dict[str, Any]:
                 "depth": depth,
                 "entries": shown([*map(list, content.items())]),
                 "root": node("", depth, entries_of(content)).hex(),
+                "parts_hashed": sha256(*parts(depth, entries_of(content))).hex(),
             }
             for depth, content in [(1, few), (1, state), (2, state), (3, few), (4, few), (4, state), (5, few)]
         ],

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from node.contracts import entries, evidence, proposals
 from node.contracts.registry import RULES
-from storage.schema import codes
+from storage.schema import codes, seen
 from storage.schema.block import Outcome
 from storage.schema.calls import METHODS
 from storage.schema.events import Event
@@ -67,7 +67,7 @@ def test_every_method_has_a_rule_and_a_line_about_its_signers() -> None:
 
 
 def test_every_key_of_the_state_is_specified() -> None:
-    defined = {**vars(entries), **vars(proposals), **vars(evidence)}
+    defined = {**vars(entries), **vars(proposals), **vars(evidence), **vars(seen)}
     builders = {value for name, value in defined.items() if name.endswith("_key") and callable(value)}
 
     assert builders - {entries.load_key} == set(VALUES)

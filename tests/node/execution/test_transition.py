@@ -5,13 +5,14 @@ import pytest
 
 from node.contracts import registry
 from node.contracts.contract import Call, Changes, ContractError, StateReader
-from node.contracts.entries import seen_key
+from node.contracts.entries import load_seen_count
 from node.contracts.overlay import Overlay
 from node.execution.transition import SEEN_EXPIRED_PER_BLOCK, execute_block
 from storage.merkle import log
 from storage.schema.block import OUTCOME
 from storage.schema.calls import Grant, RequestAccess, Revoke, ServeAccess
 from storage.schema.events import AccessDenied
+from storage.schema.seen import seen_key
 from storage.schema.transaction import Transaction, derived_id
 from tests.support.chain import make_header
 from tests.support.provisions import provision
@@ -59,7 +60,7 @@ def test_a_refused_call_writes_nothing_but_that_its_id_was_seen() -> None:
 
     execution = story.ledger.append([ask(story)], story.time_ms + 1)
 
-    assert [key[:5] for key in execution.writes] == [b"seen/"]
+    assert [key.partition(b"/")[0] for key in execution.writes] == [b"seen-lists", b"seen"]
 
 
 def test_executing_changes_nothing_by_itself() -> None:
@@ -141,6 +142,19 @@ def test_seen_ids_are_forgotten_when_their_minute_is_over_and_not_before() -> No
 
     assert last_second is not None
     assert a_second_later is None
+
+
+def test_it_stands_in_state_how_many_lists_of_seen_ids_there_are() -> None:
+    story = Story()
+    before = load_seen_count(story.ledger.state)
+
+    story.order(ask(story, not_after_s=story.time_s + 60), ask(story, not_after_s=story.time_s + 180))
+    with_two_more = load_seen_count(story.ledger.state)
+    story.wait(3600 * 24)
+    story.order(ask(story))
+
+    assert with_two_more == before + 2
+    assert load_seen_count(story.ledger.state) == len(story.ledger.seen)
 
 
 def test_a_bounded_number_of_lists_is_forgotten_in_a_block() -> None:

@@ -10,7 +10,8 @@ from storage.schema.genesis import Genesis
 from storage.schema.transaction import Transaction, encode_envelope
 from tests.node.replication.conftest import Make
 from tests.support.members import until
-from tests.support.wired_nodes import WiredNode, is_registered, registration, running, twin_of
+from tests.support.twin import twin_of
+from tests.support.wired_nodes import WiredNode, is_registered, registration, running
 
 pytestmark = pytest.mark.network
 

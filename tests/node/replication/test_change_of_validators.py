@@ -94,6 +94,28 @@ async def test_a_validator_that_was_away_while_the_set_changed_finds_the_new_epo
         assert not nodes[0].may_vote
 
 
+async def test_a_state_that_is_taken_brings_the_epochs_that_lead_to_it(genesis: Genesis, make: Make) -> None:
+    *nodes, west = [make(name) for name in NAMES]
+    async with running(*nodes):
+        await order(nodes[0], signed(genesis, "west", "network.replace_keys", other_key("west")))
+        await until(lambda: stand_in_epoch(1, *nodes))
+        before = make("west", node_key="new node", blocks_behind_max=0)
+        async with before.run():
+            before.catch_up.want(nodes[0].height, tuple(node.name for node in nodes))
+            await until(before.has_taken_state.is_set)
+        west = make("west", node_key="new node")
+        taken_from = west.ledger.history_from
+
+        async with west.run():
+            await until(lambda: west.may_vote)
+            await order(west, registration(genesis, 1))
+            await until(lambda: are_level([*nodes, west]))
+            await until(lambda: west.ledger.history_from == 1)
+
+    assert taken_from > 1
+    assert west.ledger.validators.epoch == 1
+
+
 def other_key(member: str) -> ReplaceKeys:
     return ReplaceKeys(of_member(member, "new node").key, None, None)
 

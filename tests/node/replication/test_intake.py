@@ -13,7 +13,8 @@ from storage.schema.transaction import Transaction, decode_transaction, encode_e
 from tests.node.replication.conftest import Make
 from tests.support.chain import NAMES
 from tests.support.members import until
-from tests.support.wired_nodes import WiredNode, is_registered, registration, running, twin_of
+from tests.support.twin import twin_of
+from tests.support.wired_nodes import WiredNode, is_registered, registration, running
 
 pytestmark = pytest.mark.network
 

@@ -6,7 +6,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from storage.merkle import log
-from storage.merkle.state_tree import Bucket, StateTree, bucket_index, bucket_root, entry_leaf, make_bucket, node_hash
+from storage.merkle.state_tree import (
+    Bucket,
+    StateTree,
+    bucket_index,
+    bucket_root,
+    entry_leaf,
+    make_bucket,
+    node_hash,
+    part_count,
+    part_digits,
+    part_root,
+    root_of_parts,
+)
 from tests.support.vectors import from_shown, vectors
 
 VECTORS = vectors("state")
@@ -52,6 +64,24 @@ def test_roots_are_those_of_the_vectors(state: dict[str, Any]) -> None:
     root = Stored(state["depth"]).write({key: entry_leaf(key, value) for key, value in hashes})
 
     assert root.hex() == state["root"]
+
+
+@pytest.mark.parametrize("state", VECTORS["states"], ids=lambda s: f"depth {s['depth']}, {len(s['entries'])} entries")
+def test_parts_have_the_hashes_of_the_vectors_and_lead_to_the_root(state: dict[str, Any]) -> None:
+    depth = state["depth"]
+    hashes = [(sha256(key).digest(), sha256(value).digest()) for key, value in from_shown(state["entries"])]
+    leaves = {key: entry_leaf(key, value) for key, value in hashes}
+    stored = Stored(depth)
+    stored.write(leaves)
+    parts: dict[int, dict[bytes, bytes]] = {part: {} for part in range(part_count(depth))}
+    for key, leaf in leaves.items():
+        parts[int(key.hex()[: part_digits(depth)], 16)][key] = leaf
+
+    part_hashes = stored.tree.part_hashes()
+
+    assert sha256(part_hashes).hexdigest() == state["parts_hashed"]
+    assert root_of_parts(part_hashes).hex() == state["root"]
+    assert b"".join(part_root(entries, depth) for entries in parts.values()) == part_hashes
 
 
 @given(st.integers(1, 2), st.lists(writes, max_size=6))
