@@ -56,37 +56,30 @@ class Executed(Protocol):
     @property
     def outcomes(self) -> tuple[bytes, ...]:
         """The encoded outcomes."""
-        ...
 
     @property
     def result(self) -> Result:
         """What a certificate signs."""
-        ...
 
     @property
     def prepared(self) -> PreparedState:
         """The state after the block."""
-        ...
 
     @property
     def seen(self) -> Mapping[int, tuple[bytes, ...]]:
         """The sorted ids by expiry minute."""
-        ...
 
     @property
     def expired(self) -> tuple[tuple[int, int], ...]:
         """The lists of ids that go."""
-        ...
 
     @property
     def trail(self) -> tuple[tuple[bytes, int], ...]:
         """Subjects with the outcomes that concern them."""
-        ...
 
     @property
     def validators(self) -> ValidatorSet:
         """Who decides the next height."""
-        ...
 
 
 Execute = Callable[[Header, Sequence[Transaction], Ledger], Executed]

@@ -94,13 +94,13 @@ def test_a_database_that_is_not_there_is_lost_and_not_begun_anew(folder: Path) -
         Database.open(folder)
 
 
-def test_a_database_without_its_current_file_is_lost_and_not_begun_anew(database: Database, folder: Path) -> None:
+def test_a_database_without_its_current_file_is_damaged_and_not_begun_anew(database: Database, folder: Path) -> None:
     put(database, {STATE + b"key": b"value"})
     database.close()
     (folder / "CURRENT").unlink()
 
-    with pytest.raises(DatabaseLostError):
-        Database.open(folder)
+    with pytest.raises(DatabaseCorruptError, match="CURRENT is gone"):
+        Database.open(folder, create=True)
 
 
 @pytest.mark.usefixtures("database")

@@ -38,7 +38,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("built") / "ledger"
     with closing(Ledger.open(folder, GENESIS, GENESIS_STATE)) as ledger:
         extend(GENESIS, ledger, block_count=HEIGHT, tx_count=2)
-        ledger.note_vote_log()
+        ledger.note_vote_log(bytes(32))
     return folder
 
 

@@ -122,7 +122,7 @@ class Play:
         if expected != "ok":
             after = self.story.ledger.state.values
             changed = {key for key in before.keys() | after.keys() if before.get(key) != after.get(key)}
-            assert all(key.startswith(b"seen/") for key in changed)
+            assert all(key.startswith((b"seen/", b"seen-lists/")) for key in changed)
             assert execution.refused_count == 1
         return transaction.id
 
