@@ -161,7 +161,9 @@ def on_checked(state: State, digest: bytes, refusal: str | None) -> None:
         block.checked = True
     elif block is slot.block and (asked.certified or not _is_certified(state, block)):
         block.refused = True
-        if state.may_vote:
+        # Once every primary has had its turn, as where clocks differ, the timer leaves the view: views at the speed of
+        # the network would fill the vote log.
+        if state.may_vote and state.patience.failed < len(state.members.names):
             leave(state, state.view + 1)
 
 

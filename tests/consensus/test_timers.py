@@ -1,5 +1,6 @@
-from consensus.engine import CancelTimer, Effect, SetTimer
+from consensus.engine import CancelTimer, Checked, Effect, SetTimer
 from consensus.pbft.timers import TIMEOUT_MS_MAX, TIMEOUT_MS_MIN, Patience, Timers
+from tests.consensus.replica_bench import Bench, views_asked_for
 
 
 def test_the_timeout_follows_the_usual_time_to_a_commit_between_its_bounds() -> None:
@@ -72,3 +73,25 @@ def test_a_timer_is_cancelled_once() -> None:
 
     assert effects == [SetTimer("block", 200), CancelTimer("block")]
     assert not timers.is_due("block", 200)
+
+
+def test_when_every_primary_was_refused_in_turn_only_patience_leaves_the_view() -> None:
+    bench = Bench(position=3)
+    for view in (0, 1, 2, 4):
+        refuse(bench, view)
+    assert views_asked_for(bench.effects) == [1, 2, 3, 5]
+
+    effects = refuse(bench, 5)
+
+    assert bench.replica.view == 5
+    assert views_asked_for(effects) == []
+    assert bench.state.timers.is_set("block")
+
+
+def refuse(bench: Bench, view: int) -> list[Effect]:
+    """Enter a view by its NEW-VIEW, and have its proposal refused by the host."""
+    header, primary = bench.header(view=view), view % bench.count
+    if view > 0:
+        bench.receive(primary, bench.new_view(primary, view, [bench.change(signer, view) for signer in (0, 1, 2)]))
+    bench.receive(primary, bench.proposal(header, view))
+    return bench.step(Checked(header.digest(), "clock"))
