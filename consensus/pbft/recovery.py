@@ -41,6 +41,8 @@ def restore(state: State, recovered: Recovered) -> None:
         return
     for record in records:
         _restore_record(state, record)
+    own = state.own_vote(VoteType.PREPARE)
+    state.slot.forget_proposals(None if own is None else own.digest)
     if state.head.certificate is not None:
         enter_proven(state, state.head.certificate)
 

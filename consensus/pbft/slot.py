@@ -60,9 +60,9 @@ class Slot:
     adopted_ms: int | None = None
     accused: set[int] = field(default_factory=set)
 
-    def forget_proposals(self) -> None:
-        """End what was under way in a view that is left; what was prepared or executed may come again."""
-        kept = {self.executed[0] if self.executed else None, self.executing}
+    def forget_proposals(self, own: bytes | None = None) -> None:
+        """End what was under way in a view that is left; what was prepared or executed may come again, or is ``own``."""
+        kept = {self.executed[0] if self.executed else None, self.executing, own}
         if self.prepared is not None:
             kept.add(self.prepared.certificate.digest)
         self.blocks = {digest: block for digest, block in self.blocks.items() if digest in kept}

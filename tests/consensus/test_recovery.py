@@ -15,10 +15,10 @@ from consensus.engine import (
     Truncate,
 )
 from consensus.pbft.messages import Answer, Hello, Proposal, Status, ViewChange, Vote
-from consensus.pbft.records import RECORD, ViewRecord
-from storage.schema.block import VoteType
+from consensus.pbft.records import RECORD, ViewRecord, VoteRecord
+from storage.schema.block import ZERO_DIGEST, Header, VoteType
 from storage.schema.codec import encode
-from tests.consensus.replica_bench import RESULT, START, Bench, of_kind, said
+from tests.consensus.replica_bench import RESULT, START, Bench, leaves, of_kind, said
 
 
 def restart_above(bench: Bench, deliver: Deliver, records: tuple[bytes, ...]) -> None:
@@ -221,3 +221,18 @@ def test_what_a_replica_says_again_after_a_restart_is_evidence_of_nothing() -> N
     assert again == before
     assert len(again) == 2
     assert of_kind(effects, Accuse) == []
+
+
+def test_a_restart_takes_up_no_proposals_of_views_that_were_left() -> None:
+    bench = Bench(position=1)
+    mine = [bench.header(view=view, body=b"a") for view in (1, 5)]
+    records = [encode(VoteRecord(proposed(bench, header), header, leaves(b"a"))) for header in mine]
+    opened = encode(ViewRecord(0, 5, True, 0, ZERO_DIGEST, None))
+
+    bench.boot(Recovered(bench.genesis, None, RESULT, (*records, opened)))
+
+    assert list(bench.state.slot.blocks) == [mine[1].digest()]
+
+
+def proposed(bench: Bench, header: Header) -> Vote:
+    return bench.vote(bench.position, VoteType.PROPOSAL, header, header.first_view)
