@@ -26,7 +26,7 @@ from storage.database import (
 )
 from storage.integrity import Finding, Report, verify, verify_folder
 from storage.ledger import Ledger
-from storage.schema.block import Header, Outcome, transactions_root
+from storage.schema.block import Header, transactions_root
 from storage.schema.transaction import Transaction, envelope_leaf
 from tests.support.chain import (
     GENESIS_STATE,
@@ -38,6 +38,7 @@ from tests.support.chain import (
     make_commit,
     make_genesis,
     make_transaction,
+    trail_of,
 )
 
 GENESIS = make_genesis()
@@ -48,16 +49,12 @@ def execute_here(header: Header, transactions: Sequence[Transaction], ledger: Le
     return execute(GENESIS, header, transactions, ledger.state, ledger)
 
 
-def trail_here(transactions: Sequence[Transaction], _: Sequence[Outcome]) -> list[tuple[bytes, int]]:
-    return [(transaction.body.signers[0], index) for index, transaction in enumerate(transactions)]
-
-
 def silent(_height: int, _of: int) -> None:
     """Nobody watches."""
 
 
 def verified(folder: Path) -> Report:
-    return verify_folder(folder, GENESIS, GENESIS_STATE, execute_here, silent, trail_of=trail_here)
+    return verify_folder(folder, GENESIS, GENESIS_STATE, execute_here, silent, trail_of=trail_of)
 
 
 def found(folder: Path) -> Finding:
@@ -112,7 +109,7 @@ def test_an_undamaged_ledger_holds_and_nothing_is_left_behind(folder: Path) -> N
     told: list[tuple[int, int]] = []
 
     report = verify_folder(
-        folder, GENESIS, GENESIS_STATE, execute_here, lambda *heights: told.append(heights), trail_of=trail_here
+        folder, GENESIS, GENESIS_STATE, execute_here, lambda *heights: told.append(heights), trail_of=trail_of
     )
 
     assert report == Report(0, HEIGHT, HEIGHT, None)
@@ -134,7 +131,7 @@ def test_a_ledger_in_use_is_verified_at_one_moment_of_it(tmp_path: Path) -> None
     def go_on(_height: int, _of: int) -> None:
         extend(GENESIS, ledger, block_count=1)
 
-    report = verify(ledger.database, GENESIS, GENESIS_STATE, execute_here, go_on, trail_of=trail_here)
+    report = verify(ledger.database, GENESIS, GENESIS_STATE, execute_here, go_on, trail_of=trail_of)
 
     assert report == Report(0, 3, 3, None)
     assert ledger.head.height == 6
@@ -149,7 +146,7 @@ def test_a_folder_without_a_ledger_is_no_finding(tmp_path: Path) -> None:
 def test_another_genesis_is_named(folder: Path) -> None:
     other = make_genesis("othernet")
 
-    report = verify_folder(folder, other, GENESIS_STATE, execute_here, silent, trail_of=trail_here)
+    report = verify_folder(folder, other, GENESIS_STATE, execute_here, silent, trail_of=trail_of)
 
     assert report.first_bad is not None
     assert report.first_bad.area == "meta"
@@ -240,7 +237,7 @@ def test_a_certified_result_that_executing_again_does_not_give_is_found(folder: 
         executed = execute_here(header, transactions, ledger)
         return replace(executed, prepared=ledger.state.prepare({b"other": b"rule"})) if header.height == 5 else executed
 
-    report = verify_folder(folder, GENESIS, GENESIS_STATE, execute_otherwise, silent, trail_of=trail_here)
+    report = verify_folder(folder, GENESIS, GENESIS_STATE, execute_otherwise, silent, trail_of=trail_of)
 
     assert report == Report(0, HEIGHT, 4, Finding(5, "state", "executing the block again gives another"))
 

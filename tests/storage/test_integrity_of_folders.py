@@ -13,7 +13,7 @@ from storage.ledger import Ledger
 from storage.schema.block import Header
 from storage.schema.transaction import Transaction
 from storage.vote_log import VoteLog
-from tests.support.chain import GENESIS_STATE, Executed, execute, extend, make_genesis
+from tests.support.chain import GENESIS_STATE, Executed, execute, extend, make_genesis, trail_of
 
 GENESIS = make_genesis()
 HEIGHT = 4
@@ -24,7 +24,7 @@ def execute_here(header: Header, transactions: Sequence[Transaction], ledger: Le
 
 
 def verified(folder: Path) -> Report:
-    return verify_folder(folder, GENESIS, GENESIS_STATE, execute_here, lambda _height, _of: None)
+    return verify_folder(folder, GENESIS, GENESIS_STATE, execute_here, lambda _height, _of: None, trail_of=trail_of)
 
 
 def found(folder: Path) -> Finding:

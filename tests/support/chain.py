@@ -99,6 +99,10 @@ class Executed:
     validators: ValidatorSet
 
 
+def trail_of(transactions: Sequence[Transaction], _: Sequence[object]) -> list[tuple[bytes, int]]:
+    return [(transaction.body.signers[0], index) for index, transaction in enumerate(transactions)]
+
+
 def execute(
     genesis: Genesis, header: Header, transactions: Sequence[Transaction], state: State, indexes: Indexes | Ledger
 ) -> Executed:
@@ -118,7 +122,7 @@ def execute(
         prepared=prepared,
         seen={minute: tuple(sorted(ids)) for minute, ids in minutes.items()},
         expired=indexes.expired_seen(header.time_ms // 60_000, 4),
-        trail=tuple((t.body.signers[0], index) for index, t in enumerate(transactions)),
+        trail=tuple(trail_of(transactions, outcomes)),
         validators=validators,
     )
 
