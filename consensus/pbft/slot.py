@@ -61,7 +61,7 @@ class Slot:
     accused: set[int] = field(default_factory=set)
 
     def forget_proposals(self, own: bytes | None = None) -> None:
-        """End what was under way in a view that is left; what was prepared or executed may come again, or is ``own``."""
+        """End what was under way in a view that is left; what was prepared, executed or is ``own`` may come again."""
         kept = {self.executed[0] if self.executed else None, self.executing, own}
         if self.prepared is not None:
             kept.add(self.prepared.certificate.digest)
