@@ -23,7 +23,7 @@ from node.keys.keyfile import load_key_file
 from storage.schema.genesis import Genesis, load_file
 
 # Where no system takes ports for connections that it opens itself.
-PORTS = range(10_000, 26_000, 16)
+PORTS = range(10_000, 26_000, 32)
 COMMAND_TIMEOUT_S = 90
 
 
@@ -33,7 +33,7 @@ def installed_program() -> Path:
 
 
 def base_port() -> int:
-    """The first of sixteen ports that nobody listens on; runs beside each other begin at different places."""
+    """The first of thirty-two ports that nobody listens on; runs beside each other begin at different places."""
     for turn in count(os.getpid()):
         base = PORTS[turn * 7 % len(PORTS)]
         if all(map(_is_free, range(base, base + PORTS.step))):
