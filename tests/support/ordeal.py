@@ -196,7 +196,8 @@ class Ordeal:
         with kept_aside(self._network, place.name) as data:
             damage(data)
             with started(self._network, place) as process:
-                why_it_does_not_vote(place, process)
+                words = why_it_does_not_vote(place, process)
+                assert "votes no more" in words or "caretrace: database." in words, words
             self._work.goes_on()
         self._network.start(place.name)
 
