@@ -9,6 +9,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Self
 
@@ -238,6 +239,8 @@ class Workload:
         """Wait until all nodes stand at one height, and hold against their chains what the clients were told."""
         assert not any(thread.is_alive() for thread in self._threads), "the clients have stopped"
         until(self._network.is_level, SETTLE_S)
-        chains = {name: read_chain(self._network.node(name)) for name in self._network.names}
+        nodes = [self._network.node(name) for name in self._network.names]
+        with ThreadPoolExecutor(len(nodes)) as pool:
+            chains = dict(zip(self._network.names, pool.map(read_chain, nodes), strict=True))
         refused = [tx_id for client in self.clients for tx_id in client.refused]
         return self.failures + violations(self.acknowledged, refused, chains)
