@@ -41,6 +41,8 @@ class Place:
     home: Path
     http: str
     p2p: str
+    reach: tuple[tuple[str, str], ...] = ()
+    """Where it reaches which other node, if the relay stands between them."""
 
     @property
     def log_file(self) -> Path:
@@ -66,6 +68,11 @@ class Cluster:
     network: str
     places: tuple[Place, ...]
 
+    @property
+    def is_relayed(self) -> bool:
+        """Whether its nodes reach each other through the relay alone."""
+        return any(place.reach for place in self.places)
+
     def place(self, name: str) -> Place:
         """Return a node's place.
 
@@ -80,7 +87,10 @@ class Cluster:
 
     def save(self) -> None:
         """Write ``testnet.json``, by which commands find the nodes."""
-        nodes = [{"name": p.name, "home": p.home.name, "http": p.http, "p2p": p.p2p} for p in self.places]
+        nodes = [
+            {"name": p.name, "home": p.home.name, "http": p.http, "p2p": p.p2p, "reach": dict(p.reach)}
+            for p in self.places
+        ]
         content = {"schema": SCHEMA, "network": self.network, "wallet": "wallet", "nodes": nodes}
         (self.folder / FILE_NAME).write_text(json.dumps(content, indent=1) + "\n")
 
@@ -93,7 +103,10 @@ def load_cluster(folder: Path) -> Cluster:
     """
     try:
         content: dict[str, Any] = json.loads((folder / FILE_NAME).read_text())
-        places = [Place(n["name"], (folder / n["home"]).resolve(), n["http"], n["p2p"]) for n in content["nodes"]]
+        places = [
+            Place(n["name"], (folder / n["home"]).resolve(), n["http"], n["p2p"], tuple(n.get("reach", {}).items()))
+            for n in content["nodes"]
+        ]
         return Cluster(folder.resolve(), content["network"], tuple(places))
     except OSError:
         words = f"{folder} holds no test network; make one with: caretrace testnet up"

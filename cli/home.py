@@ -49,6 +49,7 @@ class NewHome:
     """How a home is to be: who the member is, where its node listens, and what protects its keys.
 
     A passphrase of None makes test keys. ``organisation_key`` is a file outside the home: a node never reads it.
+    ``reach`` are the members, each with the address, that are not where the ledger says.
     """
 
     home: Home
@@ -59,6 +60,7 @@ class NewHome:
     passphrase: bytes | None
     organisation_passphrase: bytes | None
     http_tcp: str = "off"
+    reach: tuple[tuple[str, str], ...] = ()
     role: Literal["observer", "validator"] = "validator"
 
 
@@ -143,6 +145,8 @@ def _config_text(wanted: NewHome) -> str:
         f"advertise = [{toml(wanted.advertise)}]",
         f"http_tcp = {toml(wanted.http_tcp)}",
     ]
+    if wanted.reach:
+        lines += ["[reach]", *(f"{toml(name)} = [{toml(address)}]" for name, address in wanted.reach)]
     return "\n".join(lines) + "\n"
 
 

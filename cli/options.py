@@ -54,6 +54,15 @@ _timeout = click.option(
 )
 _no_wait = click.option("--no-wait", is_flag=True, help="Answer with the transaction's id; do not wait for the commit.")
 _no_passphrase = click.option("--no-passphrase", is_flag=True, help="Make a test key, whose file protects nothing.")
+testnet_folder = click.option(
+    "--dir",
+    "folder",
+    type=FOLDER,
+    envvar="CARETRACE_TESTNET",
+    default=Path("caretrace-testnet"),
+    show_default=True,
+    help="The network's folder.",
+)
 
 
 def reading(function: Function) -> Function:

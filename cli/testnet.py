@@ -1,10 +1,10 @@
 """``caretrace testnet``: a whole network on one machine, a process and a home for each hospital."""
 
 import shutil
-import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +15,11 @@ from cli.client import Json, Node
 from cli.cluster import (
     FILE_NAME,
     Cluster,
+    ClusterError,
     Place,
     end_processes,
-    kill_node,
     last_lines,
     load_cluster,
-    send_signal,
     start_node,
     stop_node,
     taking_down_when_ended,
@@ -33,8 +32,11 @@ from cli.command import Noun
 from cli.errors import CliError
 from cli.founding import draft_genesis, sign_draft
 from cli.home import NewHome, create_home
+from cli.options import testnet_folder
 from cli.output import Answer, table
 from cli.ports import HOST, choose_ports
+from cli.testnet_faults import heal, kill, partition, pause, resume, slow, weather_fields, weather_words
+from cli.weather import Forecast, ask_relay, start_relay, stop_relay
 from node.config import Home, multiaddr
 from node.keys.keyfile import load_key_file
 from node.keys.private_file import write_private
@@ -44,17 +46,6 @@ from storage.schema.validators import quorum
 NAMES = ("north", "south", "east", "west")
 READY_TIMEOUT_S = 60.0
 ENGINES = ("pbft",)
-DIRECTORY = click.Path(path_type=Path, file_okay=False)
-
-_folder = click.option(
-    "--dir",
-    "folder",
-    type=DIRECTORY,
-    envvar="CARETRACE_TESTNET",
-    default=Path("caretrace-testnet"),
-    show_default=True,
-    help="The network's folder.",
-)
 
 
 @click.group(cls=Noun)
@@ -62,16 +53,36 @@ def testnet() -> None:
     """A test network on this machine: start it, hurt it, remove it."""
 
 
-def open_network(folder: Path, count: int, engine: str, base_port: int | None, tell: Callable[[str], None]) -> Cluster:
+for _fault in (kill, pause, resume, partition, slow, heal):
+    testnet.add_command(_fault)
+
+
+def open_network(
+    folder: Path,
+    count: int,
+    engine: str,
+    base_port: int | None,
+    tell: Callable[[str], None],
+    *,
+    is_relayed: bool = False,
+) -> Cluster:
     """Make a network in a folder, or take up the one that is there, and start what does not run.
 
     Raises:
-        ClusterError: a node does not get ready; what was started here is stopped again.
+        ClusterError: a node does not get ready; what was started here is stopped again. Or a relay is asked for and
+            the network that is there was made without one.
     """
     assert engine in ENGINES
-    cluster = load_cluster(folder) if (folder / FILE_NAME).exists() else _found(folder, count, base_port)
+    if (folder / FILE_NAME).exists():
+        cluster = load_cluster(folder)
+        if is_relayed and not cluster.is_relayed:
+            raise ClusterError(f"the network in {folder} was made without a relay; make another with --dir")
+    else:
+        cluster = _found(folder, count, base_port, is_relayed=is_relayed)
     started: list[subprocess.Popen[bytes]] = []
     with _stopped_on_failure(started):
+        with uninterrupted():
+            started += filter(None, [start_relay(cluster)])
         for place in cluster.places:
             if place.pid is None:
                 tell(f"starting {place.name}")
@@ -96,23 +107,25 @@ def close_network(cluster: Cluster) -> None:
     with uninterrupted():
         for place in cluster.places:
             stop_node(place)
+        stop_relay(cluster)
 
 
-def _found(folder: Path, count: int, base_port: int | None) -> Cluster:
+def _found(folder: Path, count: int, base_port: int | None, *, is_relayed: bool = False) -> Cluster:
     """Make homes, organisation keys (outside the homes) and a genesis file that every founder has signed."""
     if folder.exists() and any(folder.iterdir()):
         raise CliError("testnet.exists", f"{folder} is not empty and holds no test network", hint="another --dir")
-    ports = choose_ports(2 * count, base_port)
+    ports = iter(choose_ports(2 * count + (count * (count - 1) if is_relayed else 0), base_port))
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     folder = folder.resolve()
     names = [NAMES[n] if n < len(NAMES) else f"node-{n + 1}" for n in range(count)]
     places, cards, colds = [], [], []
-    for number, name in enumerate(names):
+    own = {name: (multiaddr(HOST, next(ports)), f"{HOST}:{next(ports)}") for name in names}
+    for name, (address, http) in own.items():
         cold = folder / "cold" / f"{name}-organisation.key"
-        address = multiaddr(HOST, ports[2 * number])
-        http = f"{HOST}:{ports[2 * number + 1]}"
-        places.append(Place(name, folder / name, http, address))
-        wanted = NewHome(Home(folder / name), name, address, address, cold, None, None, http_tcp=http)
+        others = [other for other in names if other != name] if is_relayed else []
+        reach = tuple((other, multiaddr(HOST, next(ports))) for other in others)
+        places.append(Place(name, folder / name, http, address, reach))
+        wanted = NewHome(Home(folder / name), name, address, address, cold, None, None, http_tcp=http, reach=reach)
         cards.append(create_home(wanted))
         colds.append(load_key_file(cold))
     draft = draft_genesis("testnet", cards, Parameters())
@@ -147,20 +160,23 @@ def _refuse_changes(cluster: Cluster, count: int | None, base_port: int | None) 
 @click.option("--nodes", "count", default=4, show_default=True, type=click.IntRange(4, 16), help="How many hospitals.")
 @click.option("--engine", type=click.Choice(ENGINES), default="pbft", show_default=True, help="How order is agreed on.")
 @click.option("--base-port", type=click.IntRange(1024, 65000), help="First of two ports for each node.")
-@_folder
+@click.option(
+    "--relay", "is_relayed", is_flag=True, help="Put a relay between the nodes, to cut and slow their cables."
+)
+@testnet_folder
 @click.pass_context
 @taking_down_when_ended()
-def up(ctx: click.Context, count: int, engine: str, base_port: int | None, folder: Path) -> Answer:
+def up(ctx: click.Context, count: int, engine: str, base_port: int | None, is_relayed: bool, folder: Path) -> Answer:
     """Make a network, or take up the one that is there; returns when all nodes are ready."""
     if (folder / FILE_NAME).exists():
         is_asked = ctx.get_parameter_source("count") is not ParameterSource.DEFAULT
         _refuse_changes(load_cluster(folder), count if is_asked else None, base_port)
-    cluster = open_network(folder, count, engine, base_port, lambda words: click.echo(words, err=True))
+    cluster = open_network(folder, count, engine, base_port, partial(click.echo, err=True), is_relayed=is_relayed)
     return _answer(cluster)
 
 
 @testnet.command(example="caretrace testnet down")
-@_folder
+@testnet_folder
 def down(folder: Path) -> Answer:
     """Stop all nodes; what they hold stays, and `up` goes on from there."""
     cluster = load_cluster(folder)
@@ -169,7 +185,7 @@ def down(folder: Path) -> Answer:
 
 
 @testnet.command(example="caretrace testnet status --json")
-@_folder
+@testnet_folder
 def status(folder: Path) -> Answer:
     """Say which nodes run and where they stand."""
     return _answer(load_cluster(folder))
@@ -178,25 +194,16 @@ def status(folder: Path) -> Answer:
 @testnet.command(example="caretrace testnet logs north --lines 50")
 @click.argument("name")
 @click.option("--lines", default=20, show_default=True, type=click.IntRange(1, 100_000), help="How many.")
-@_folder
+@testnet_folder
 def logs(name: str, lines: int, folder: Path) -> Answer:
     """Show the end of what a node printed."""
     text = last_lines(load_cluster(folder).place(name), lines)
     return Answer({"name": name, "lines": text.splitlines()}, text)
 
 
-@testnet.command(example="caretrace testnet kill west")
-@click.argument("name")
-@_folder
-def kill(name: str, folder: Path) -> Answer:
-    """End a node as a crash would (SIGKILL)."""
-    pid = kill_node(load_cluster(folder).place(name))
-    return Answer({"name": name, "pid": pid}, f"{name} is dead (process {pid})")
-
-
 @testnet.command(example="caretrace testnet start west")
 @click.argument("name")
-@_folder
+@testnet_folder
 @taking_down_when_ended()
 def start(name: str, folder: Path) -> Answer:
     """Start a node again and wait until it is ready.
@@ -219,26 +226,8 @@ def start(name: str, folder: Path) -> Answer:
     return Answer(fields, f"{name} runs (process {place.pid}) and is not ready: {words}")
 
 
-@testnet.command(example="caretrace testnet pause west")
-@click.argument("name")
-@_folder
-def pause(name: str, folder: Path) -> Answer:
-    """Freeze a node (SIGSTOP): it holds its connections and does not answer."""
-    pid = send_signal(load_cluster(folder).place(name), signal.SIGSTOP)
-    return Answer({"name": name, "pid": pid}, f"{name} is frozen")
-
-
-@testnet.command(example="caretrace testnet resume west")
-@click.argument("name")
-@_folder
-def resume(name: str, folder: Path) -> Answer:
-    """Let a frozen node go on (SIGCONT)."""
-    pid = send_signal(load_cluster(folder).place(name), signal.SIGCONT)
-    return Answer({"name": name, "pid": pid}, f"{name} goes on")
-
-
 @testnet.command(example="caretrace testnet clean")
-@_folder
+@testnet_folder
 def clean(folder: Path) -> Answer:
     """Stop all nodes and remove the network's folder with everything in it, keys too."""
     cluster = load_cluster(folder)
@@ -254,7 +243,19 @@ def _answer(cluster: Cluster) -> Answer:
         [(n["name"], n["running"], n["ready"], n["height"], (n["state_root"] or "")[:16], n["home"]) for n in nodes],
         "no nodes",
     )
-    return Answer({"dir": str(cluster.folder), "network": cluster.network, "nodes": nodes}, text)
+    relay = _relay(cluster)
+    if relay is not None:
+        text += "\n" + (weather_words(relay) if relay["running"] else "the relay does not run: no node reaches another")
+    return Answer({"dir": str(cluster.folder), "network": cluster.network, "nodes": nodes, "relay": relay}, text)
+
+
+def _relay(cluster: Cluster) -> dict[str, Any] | None:
+    """What stands between the nodes; None if they reach each other without a relay."""
+    if not cluster.is_relayed:
+        return None
+    if ask_relay(cluster.folder, Forecast()) is None:
+        return {"running": False}
+    return {"running": True, **weather_fields(cluster)}
 
 
 def _describe(place: Place) -> dict[str, Any]:

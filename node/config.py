@@ -1,7 +1,7 @@
 """A node's home and its settings: where each thing lies, and what ``config.toml`` may say.
 
-Every setting but the name may be overridden by an environment variable, ``CARETRACE_`` and its name in capitals
-(``CARETRACE_LOG_LEVEL=debug``); a list is then written with commas.
+Every setting but ``name`` and ``reach`` may be overridden by an environment variable, ``CARETRACE_`` and its name in
+capitals (``CARETRACE_LOG_LEVEL=debug``); a list is then written with commas.
 """
 
 import ipaddress
@@ -18,6 +18,7 @@ from storage.schema.codec import MemberName
 
 ENVIRONMENT_PREFIX = "CARETRACE_"
 CONFIG_BYTES_MAX = 64 * 1024
+REACH_MAX = 256
 # The address of a Unix socket has 108 bytes on Linux, its closing zero included.
 SOCKET_PATH_BYTES_MAX = 107
 _MIB = 1 << 20
@@ -46,13 +47,15 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """The settings of one node; paths are taken from the home unless they are absolute.
 
     ``listen`` and ``advertise`` are multiaddrs (``/ip4/10.0.0.5/tcp/4101``); without ``advertise`` the node is
-    known by what it listens on. ``http_tcp`` is ``HOST:PORT`` for health alone, or ``off``. A node that is more than
+    known by what it listens on. ``reach`` says where this node finds a member instead of where the ledger says: behind
+    a tunnel or a gateway. ``http_tcp`` is ``HOST:PORT`` for health alone, or ``off``. A node that is more than
     ``blocks_behind_max`` behind takes the state instead of the blocks.
     """
 
     name: MemberName
     listen: Annotated[_Addresses, msgspec.Meta(min_length=1)]
     advertise: _Addresses = ()
+    reach: Annotated[dict[MemberName, _Addresses], msgspec.Meta(max_length=REACH_MAX)] = {}
     http_tcp: str = "off"
     socket: str = "run/node.sock"
     data: str = "data"
@@ -179,8 +182,8 @@ def parse_config(data: bytes, environment: Mapping[str, str], source: str = "con
     try:
         config = msgspec.convert(content | overrides, Config, strict=False)
     except msgspec.ValidationError as error:
-        rule, _, place = str(error).partition(" - at `$.")
-        field = place.partition("`")[0].partition("[")[0] or None
+        rule, _, place = str(error).partition(" - at `")
+        field = place.rpartition("$.")[2].partition("`")[0].partition("[")[0] or None
         where = f"{ENVIRONMENT_PREFIX}{field.upper()}" if field in overrides and field else source
         raise ConfigError("config.invalid", f"{where}: {field + ': ' if field else ''}{rule}", field) from None
     _check_addresses(config, source)
@@ -191,14 +194,15 @@ def _overrides(environment: Mapping[str, str]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for field in Config.__struct_fields__:
         text = environment.get(ENVIRONMENT_PREFIX + field.upper())
-        # Who a node is stands in its home alone: a variable meant for one node must not rename another.
-        if text is not None and field != "name":
+        # Who a node is and whom it finds where stand in its home alone: a variable may reach more than one node.
+        if text is not None and field not in ("name", "reach"):
             found[field] = text.split(",") if field in ("listen", "advertise") else text
     return found
 
 
 def _check_addresses(config: Config, source: str) -> None:
-    for field, addresses, port_min in (("listen", config.listen, 0), ("advertise", config.advertise, 1)):
+    dialled = [("reach", addresses, 1) for addresses in config.reach.values()]
+    for field, addresses, port_min in (("listen", config.listen, 0), ("advertise", config.advertise, 1), *dialled):
         for address in addresses:
             if not is_multiaddr(address, port_min):
                 detail = f"{source}: {field}: {address!r} is not of the form /ip4/10.0.0.5/tcp/4101"
@@ -223,6 +227,12 @@ def multiaddr(host: str, port: int) -> str:
     """Write a host, by address or name, and a TCP port as a multiaddr."""
     kind = {4: "ip4", 6: "ip6"}.get(_ip_version(host), "dns")
     return f"/{kind}/{host}/tcp/{port}"
+
+
+def parse_multiaddr(text: str) -> tuple[str, int]:
+    """Return host and port of what ``multiaddr`` has written."""
+    _, _, host, _, port = text.split("/")
+    return host, int(port)
 
 
 def parse_host_port(text: str) -> tuple[str, int] | None:

@@ -4,7 +4,7 @@ import logging
 import secrets as randomness
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -243,12 +243,17 @@ class Parts:
             raise DivergedError(detail)
 
     def _peers(self) -> tuple[Peer, ...]:
-        """Return the other members as the state knows them; until it reaches the invite, as that knows them."""
+        """Return the other members as the state knows them; until it reaches the invite, as that knows them.
+
+        Where the settings say how a member is reached, that counts.
+        """
         ledger, name = self.opened.ledger, self.config.name
         if self._invite is None or ledger.head.header.height >= self._invite.header.height:
-            return other_members(ledger.state, name)
-        known = self._invite.members
-        return tuple(Peer(each.name, each.node_key, each.addresses) for each in known if each.name != name)
+            known = other_members(ledger.state, name)
+        else:
+            members = self._invite.members
+            known = tuple(Peer(each.name, each.node_key, each.addresses) for each in members if each.name != name)
+        return tuple(replace(peer, addresses=self.config.reach.get(peer.name, peer.addresses)) for peer in known)
 
 
 def other_members(state: StateReader, name: str) -> tuple[Peer, ...]:

@@ -2,6 +2,7 @@
 
 import json
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from click.testing import CliRunner, Result
 from cli.cluster import Cluster, load_cluster
 from cli.main import caretrace
 from cli.testnet import _found, _refuse_changes
+from cli.weather import start_relay, stop_relay
 from node.config import Home, load_config
 from node.keys.keyfile import load_key_file
 from storage.schema.genesis import load_file
@@ -138,3 +140,106 @@ def test_a_damaged_file_of_a_network_is_not_answered_with_a_command_that_refuses
     assert error["code"] == json.loads(by_name.stdout)["error"]["code"] == "testnet.damaged"
     assert "clean" not in error["hint"]
     assert json.loads(by_name.stdout)["error"]["hint"] == error["hint"]
+
+
+def test_a_network_with_a_relay_has_a_way_of_its_own_from_each_node_to_each_other(tmp_path: Path) -> None:
+    cluster = _found(tmp_path / "net", 4, base_port(), is_relayed=True)
+
+    ways = [address for place in cluster.places for _, address in place.reach]
+    assert cluster.is_relayed
+    assert load_cluster(cluster.folder) == cluster
+    assert len({*ways, *(place.p2p for place in cluster.places)}) == 12 + 4
+    for place in cluster.places:
+        config = load_config(Home(place.home), {})
+        assert config.reach == {name: (address,) for name, address in place.reach}
+        assert config.addresses == (place.p2p,)
+
+
+def test_cables_cannot_be_hurt_where_there_is_no_relay(founded: Cluster) -> None:
+    folder = str(founded.folder)
+    commands = [("partition", "west"), ("slow", "west", "--delay", "5ms"), ("heal",), ("up", "--relay")]
+
+    errors = [refused(*command, "--dir", folder) for command in commands]
+
+    assert {error["code"] for error in errors} == {"testnet.failed"}
+    assert all("relay" in error["message"] for error in errors)
+    assert json.loads(run("status", "--dir", folder, "--json").stdout)["relay"] is None
+
+
+@pytest.fixture
+def relayed(tmp_path: Path) -> Iterator[str]:
+    """The folder of a network whose relay runs, and no node."""
+    cluster = _found(tmp_path / "net", 4, base_port(), is_relayed=True)
+    process = start_relay(cluster)
+    assert process is not None
+    yield str(cluster.folder)
+    stop_relay(cluster)
+    assert process.wait(20) == 0
+
+
+def told(*arguments: str) -> dict[str, Any]:
+    result = run(*arguments, "--json")
+    assert result.exit_code == 0, result.output
+    answer: dict[str, Any] = json.loads(result.stdout)
+    return answer
+
+
+def cuts(answer: dict[str, Any]) -> list[str]:
+    return [f"{cut['from']} {cut['to']}" for cut in answer["cuts"]]
+
+
+def test_cables_are_cut_between_two_sides_one_way_or_both_until_they_are_mended(relayed: str) -> None:
+    one_way = told("partition", "north", "south,east", "--one-way", "--dir", relayed)
+    both = told("partition", "west", "--dir", relayed)
+    status = told("status", "--dir", relayed)
+    healed = told("heal", "--dir", relayed)
+
+    one = ["north east", "north south"]
+    assert cuts(one_way) == one
+    others = ("east", "north", "south")
+    assert cuts(both) == sorted([*one, *(f"west {name}" for name in others), *(f"{name} west" for name in others)])
+    assert status["relay"] == {"running": True, **{name: both[name] for name in ("relay_pid", "cuts", "slow")}}
+    assert (healed["cuts"], healed["slow"]) == ([], [])
+
+
+def test_slow_cables_are_listed_in_words_and_for_programs(relayed: str) -> None:
+    answer = told("slow", "south", "--delay", "1s", "--jitter", "20ms", "--loss", "5", "--dir", relayed)
+
+    assert answer["slow"] == [{"name": "south", "delay_ms": 1000, "jitter_ms": 20, "loss_percent": 5}]
+    assert "south is slow: 1000 ms, give or take 20, and 5 % lost" in run("status", "--dir", relayed).stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("partition", "north", "north,east"), "no node is on both"),
+        (("partition", "north,south,east,west"), "two sides"),
+        (("slow", "north"), "nothing is to be slow"),
+        (("slow", "north", "--delay", "50"), "no time up to a minute"),
+        (("slow", "north", "--delay", "61s"), "no time up to a minute"),
+        (("slow", "north", "--loss", "101"), "101"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_what_cannot_be_meant_of_cables_is_refused(relayed: str, arguments: tuple[str, ...], words: str) -> None:
+    assert words in refused(*arguments, "--dir", relayed, exit_code=2)["message"]
+    assert told("status", "--dir", relayed)["relay"]["cuts"] == []
+
+
+def test_an_unknown_node_is_named_and_no_cable_cut(relayed: str) -> None:
+    errors = [
+        refused("partition", "north", "rome", "--dir", relayed),
+        refused("slow", "rome", "--loss", "1", "--dir", relayed),
+    ]
+
+    assert all("no node rome; there are north" in error["message"] for error in errors)
+    assert told("status", "--dir", relayed)["relay"]["cuts"] == []
+
+
+def test_a_relay_that_has_ended_is_said_to_be_down(tmp_path: Path) -> None:
+    cluster = _found(tmp_path / "net", 4, base_port(), is_relayed=True)
+    folder = str(cluster.folder)
+
+    assert "the relay does not run" in refused("heal", "--dir", folder)["message"]
+    assert told("status", "--dir", folder)["relay"] == {"running": False}
+    assert "the relay does not run" in run("status", "--dir", folder).stdout

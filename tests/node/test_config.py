@@ -33,7 +33,13 @@ def test_a_short_config_is_enough(tmp_path: Path) -> None:
     assert Home(tmp_path).socket(config) == tmp_path / "run" / "node.sock"
 
 
-def test_the_environment_overrides_every_setting_but_the_name() -> None:
+def test_a_member_may_be_reached_elsewhere_than_the_ledger_says() -> None:
+    config = parse_config(SHORT + b'[reach]\nsouth = ["/ip4/10.8.0.2/tcp/4101"]', {"CARETRACE_REACH": "east"})
+
+    assert config.reach == {"south": ("/ip4/10.8.0.2/tcp/4101",)}
+
+
+def test_the_environment_overrides_every_setting_but_the_name_and_whom_it_reaches() -> None:
     environment = {
         "CARETRACE_LOG_LEVEL": "debug",
         "CARETRACE_RECORD_BYTES_MAX": "1024",
@@ -65,6 +71,9 @@ def test_the_environment_overrides_every_setting_but_the_name() -> None:
         (SHORT + b'http_tcp = "everywhere"', "config.invalid", "http_tcp", "HOST:PORT"),
         (SHORT + b'advertise = ["/ip4/10.0.0.5/tcp/0"]', "config.invalid", "advertise", "/tcp/0"),
         (SHORT + b'advertise = ["/ip4/10.0.0.5/tcp/1", 7]', "config.invalid", "advertise", "advertise"),
+        (SHORT + b'[reach]\nsouth = ["10.0.0.5:4101"]', "config.invalid", "reach", "10.0.0.5:4101"),
+        (SHORT + b'[reach]\nsouth = ["/ip4/10.0.0.5/tcp/0"]', "config.invalid", "reach", "/tcp/0"),
+        (SHORT + b'[reach]\nSouth = ["/ip4/10.0.0.5/tcp/1"]', "config.invalid", "reach", "reach"),
         (b'name = "North"\nlisten = ["/ip4/1.2.3.4/tcp/1"]', "config.invalid", "name", "name"),
         (b'name = "north"\nlisten = []', "config.invalid", "listen", "listen"),
         (b'name = "north"\nlisten = ["10.0.0.5:4101"]', "config.invalid", "listen", "10.0.0.5:4101"),

@@ -19,11 +19,12 @@ from typing import Any
 from cli.client import Json, Node
 from cli.cluster import Cluster, Place, load_cluster
 from cli.errors import CliError
+from cli.weather import stop_relay
 from node.keys.keyfile import load_key_file
 from storage.schema.genesis import Genesis, load_file
 
 # Where no system takes ports for connections that it opens itself.
-PORTS = range(10_000, 26_000, 16)
+PORTS = range(10_000, 26_000, 32)
 COMMAND_TIMEOUT_S = 90
 
 
@@ -33,7 +34,7 @@ def installed_program() -> Path:
 
 
 def base_port() -> int:
-    """The first of sixteen ports that nobody listens on; runs beside each other begin at different places."""
+    """The first of thirty-two ports that nobody listens on; runs beside each other begin at different places."""
     for turn in count(os.getpid()):
         base = PORTS[turn * 7 % len(PORTS)]
         if all(map(_is_free, range(base, base + PORTS.step))):
@@ -59,13 +60,15 @@ class RunningNetwork:
     """A test network in ``folder``, and how it is talked to."""
 
     folder: Path
+    more: tuple[tuple[str, str], ...] = ()
 
     @property
     def environment(self) -> dict[str, str]:
         """What commands are started with: nothing of ours from outside but where the network is."""
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("CARETRACE_")}
         inherited.pop("PYTHONPATH", None)
-        return inherited | {"CARETRACE_TESTNET": str(self.folder), "HOME": str(self.folder.parent)}
+        own = {"CARETRACE_TESTNET": str(self.folder), "HOME": str(self.folder.parent)}
+        return inherited | own | dict(self.more)
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run a command to its end."""
@@ -189,11 +192,14 @@ class RunningNetwork:
 
 
 @contextmanager
-def running_network(folder: Path) -> Iterator[RunningNetwork]:
-    """Start four hospitals in a folder that is not there yet; whatever happens, nothing of them is left."""
-    network = RunningNetwork(folder)
+def running_network(folder: Path, *more: str, environment: Mapping[str, str] | None = None) -> Iterator[RunningNetwork]:
+    """Start four hospitals in a folder that is not there yet; whatever happens, nothing of them is left.
+
+    ``more`` are options of ``testnet up``; ``environment`` is added to that of every command and node.
+    """
+    network = RunningNetwork(folder, tuple((environment or {}).items()))
     try:
-        network.ask("testnet", "up", "--base-port", str(base_port()))
+        network.ask("testnet", "up", "--base-port", str(base_port()), *more)
         yield network
     finally:
         remove(network)
@@ -201,9 +207,11 @@ def running_network(folder: Path) -> Iterator[RunningNetwork]:
 
 def remove(network: RunningNetwork) -> None:
     """End every process of a network, frozen ones too, and remove its folder."""
-    places = load_cluster(network.folder).places if (network.folder / "testnet.json").exists() else ()
-    for place in places:
-        if place.pid is not None:
-            os.kill(place.pid, signal.SIGKILL)
-    until(lambda: not any(place.pid for place in places))
+    if (network.folder / "testnet.json").exists():
+        cluster = load_cluster(network.folder)
+        for place in cluster.places:
+            if place.pid is not None:
+                os.kill(place.pid, signal.SIGKILL)
+        until(lambda: not any(place.pid for place in cluster.places))
+        stop_relay(cluster)
     shutil.rmtree(network.folder, ignore_errors=True)
