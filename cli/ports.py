@@ -1,5 +1,6 @@
 """Where the nodes of a test network listen: free ports of this machine, in a row."""
 
+import os
 import socket
 
 from cli.errors import CliError
@@ -9,7 +10,7 @@ HOST = "127.0.0.1"
 
 
 def choose_ports(count: int, base_port: int | None) -> list[int]:
-    """Return ports from ``base_port`` on, or, where none is asked for, the first free run from the usual one on.
+    """Return ports from ``base_port`` on, or, where none is asked for, the first free run from a usual one on.
 
     Raises:
         CliError: a port that was asked for is taken.
@@ -19,7 +20,10 @@ def choose_ports(count: int, base_port: int | None) -> list[int]:
         if taken:
             raise CliError("port.taken", f"port {taken[0]} of {HOST} is in use", field="--base-port")
         return list(range(base_port, base_port + count))
-    for start in range(BASE_PORT, 32000, count):
+    starts = range(BASE_PORT, 32000, count)
+    for turn in range(len(starts)):
+        # Two that choose in the same moment would both find the same ports free.
+        start = starts[(os.getpid() + turn) % len(starts)]
         ports = list(range(start, start + count))
         if all(map(_is_free, ports)):
             return ports

@@ -34,9 +34,11 @@ def installed_program() -> Path:
 
 
 def base_port() -> int:
-    """The first of thirty-two ports that nobody listens on; runs beside each other begin at different places."""
+    """The first of thirty-two ports that nobody listens on; runs and workers beside each other have different ones."""
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    own = PORTS[int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) :: workers]
     for turn in count(os.getpid()):
-        base = PORTS[turn * 7 % len(PORTS)]
+        base = own[turn * 7 % len(own)]
         if all(map(_is_free, range(base, base + PORTS.step))):
             return base
     raise AssertionError("counting ends never")
