@@ -228,8 +228,8 @@ def test_what_cannot_be_meant_of_cables_is_refused(relayed: str, arguments: tupl
 
 def test_an_unknown_node_is_named_and_no_cable_cut(relayed: str) -> None:
     errors = [
-        refused("partition", "north", "rome", "--dir", relayed),
-        refused("slow", "rome", "--loss", "1", "--dir", relayed),
+        refused("partition", "north", "rome", "--dir", relayed, exit_code=5),
+        refused("slow", "rome", "--loss", "1", "--dir", relayed, exit_code=5),
     ]
 
     assert all("no node rome; there are north" in error["message"] for error in errors)
