@@ -87,7 +87,7 @@ def make_node(member: Member, peers: Sequence[Member], limits: NetworkLimits | N
     return node
 
 
-async def until(condition: Callable[[], object], within_s: float = 8.0) -> None:
+async def until(condition: Callable[[], object], within_s: float = 30.0) -> None:
     """Wait for something that other tasks bring about."""
     with trio.fail_after(within_s):
         for _ in count():

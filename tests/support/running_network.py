@@ -49,7 +49,7 @@ def _is_free(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) != 0
 
 
-def until(is_so: Callable[[], object], within_s: float = 30.0) -> None:
+def until(is_so: Callable[[], object], within_s: float = 90.0) -> None:
     """Wait for something that processes bring about."""
     deadline = time.monotonic() + within_s
     while not is_so():
